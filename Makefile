@@ -1,0 +1,47 @@
+# make train   set everything up and pre-train a tiny model on the default corpus
+# make test    set everything up and run the tests, in less than ten minutes
+#
+# Needs Python 3.11 or newer, with its venv module, and make. Everything goes into .venv/.
+
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo $$python && break; done)
+VENV := .venv
+RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip --quiet --disable-pip-version-check
+ARGS ?=
+
+.PHONY: help train test test-all lint clean
+
+help:
+	@sed -n '1,4s/^# \{0,1\}//p' Makefile
+
+train: $(VENV)/.run
+	$(RUN) train.py --config=configs/tiny.py $(ARGS)
+
+test: $(VENV)/.test
+	$(RUN) -m pytest -m "not slow" $(ARGS)
+
+test-all: $(VENV)/.test
+	$(RUN) -m pytest $(ARGS)
+
+lint: $(VENV)/.test
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+clean:
+	rm -rf $(VENV)
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer is needed; PYTHON=/path/to/python names one" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: requirements.txt pyproject.toml | $(VENV)/bin/python
+	@echo "Installing the packages of requirements.txt into $(VENV)/ ..."
+	$(PIP) install -r requirements.txt
+	$(PIP) install --no-deps --editable .
+	@touch $@
+
+$(VENV)/.test: requirements-test.txt $(VENV)/.run
+	$(PIP) install -r requirements-test.txt
+	@touch $@
