@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from electra_jax.data import Corpus, TokenBatches, prepare_corpus
+from electra_jax.data.sentences import split_sentences
+from electra_jax.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+SHARED = ROOT.parent / "shared/data"
+
+
+def documents_of(corpus, split):
+    """Token ids of every document of a split, as tuples."""
+    result = []
+    for shard in corpus.shards(split):
+        start = 0
+        for end in shard.document_ends.tolist():
+            result.append(tuple(shard.tokens[start:end].tolist()))
+            start = end + 1
+    return result
+
+
+def texts_of(text_file):
+    return text_file.read_text(encoding="utf-8").strip().split("\n\n")
+
+
+def test_corpus_is_the_text(corpus, text_file):
+    tokenizer = corpus.tokenizer()
+    expected = tokenizer.encode_batch([text.replace("\n", " ") for text in texts_of(text_file)])
+    got = documents_of(corpus, "train") + documents_of(corpus, "validation")
+    assert sorted(got) == sorted(map(tuple, expected))
+    # Sentences are those of the rule.
+    lengths = [
+        len(ids)
+        for text in texts_of(text_file)
+        for line in text.split("\n")
+        for ids in tokenizer.encode_batch(split_sentences(line))
+    ]
+    stored = []
+    for split in ("train", "validation"):
+        for shard in corpus.shards(split):
+            previous = np.concatenate([[0], shard.sentence_ends[:-1]])
+            previous += np.isin(previous, shard.document_ends)
+            stored += (shard.sentence_ends - previous).tolist()
+    assert sorted(stored) == sorted(lengths)
+
+
+def test_summary(corpus):
+    summary = dict(corpus.metadata["summary"])
+    validation = summary.pop("validation_documents")
+    assert 8 <= validation <= 35 and validation == corpus.num_documents("validation")
+    assert summary.pop("sentences") > 1000 and summary.pop("text_bytes") > 50_000
+    assert summary == {
+        "documents": 200,
+        "duplicates": 0,
+        "empty_documents": 0,
+        "tokens": corpus.num_tokens("train") + corpus.num_tokens("validation"),
+        "unknown_rate": 0.0,
+        "invalid_sequences": 0,
+        "nul_characters": 0,
+    }
+
+
+def test_validation_is_stable_and_disjoint(corpus, text_file, vocab_file, tmp_path):
+    """Half of the text, in another order, sends every document to the same side."""
+    validation = set(documents_of(corpus, "validation"))
+    train = set(documents_of(corpus, "train"))
+    assert validation and not validation & train
+    (tmp_path / "half.txt").write_text("\n\n".join(texts_of(text_file)[99::-1]), encoding="utf-8")
+    half = prepare_corpus(
+        [tmp_path / "half.txt"], tmp_path / "half", vocab=vocab_file, validation_fraction=0.1
+    )
+    assert set(documents_of(half, "validation")) <= validation
+    assert set(documents_of(half, "train")) <= train
+
+
+def test_at_least_one_validation_document(text_file, vocab_file, tmp_path):
+    """The one with the smallest hash: the same in any order of the documents."""
+    chosen = set()
+    texts = texts_of(text_file)[:6]
+    for name, order in (("a", texts), ("b", texts[::-1]), ("c", texts[3:] + texts[:3])):
+        (tmp_path / name).write_text("\n\n".join(order), encoding="utf-8")
+        corpus = prepare_corpus(
+            [tmp_path / name], tmp_path / f"out-{name}", vocab=vocab_file, validation_fraction=1e-9
+        )
+        assert (corpus.num_documents("train"), corpus.num_documents("validation")) == (5, 1)
+        chosen |= set(documents_of(corpus, "validation"))
+    assert len(chosen) == 1
+    (tmp_path / "one").write_text(texts[0], encoding="utf-8")
+    corpus = prepare_corpus([tmp_path / "one"], tmp_path / "out-one", vocab=vocab_file)
+    assert (corpus.num_documents("train"), corpus.num_documents("validation")) == (1, 0)
+
+
+def test_duplicates_and_oddities(vocab_file, tmp_path):
+    text = b"Bada bede.\n\nBada bede.\r\n\n\n\x01\n\nBo\0du \xff.\n\nBodu."
+    (tmp_path / "a.txt").write_bytes(text)
+    corpus = prepare_corpus([tmp_path], tmp_path / "out", vocab=vocab_file, validation_fraction=0.0)
+    summary = corpus.metadata["summary"]
+    # U+0001 is a document of no tokens; U+FFFD is dropped by the tokenizer's normaliser.
+    assert (summary["documents"], summary["duplicates"], summary["empty_documents"]) == (3, 1, 1)
+    assert (summary["invalid_sequences"], summary["nul_characters"]) == (1, 1)
+    with pytest.raises(UserError, match="is not UTF-8 at line 8, byte offset 35"):
+        prepare_corpus(
+            [tmp_path / "a.txt"], tmp_path / "no", vocab=vocab_file, encoding_errors="refuse"
+        )
+    assert not (tmp_path / "no").exists()
+
+
+def test_unknown_rate(vocab_file, tmp_path):
+    (tmp_path / "a.txt").write_text("bada qqq. Qqq qqq.\n\nbada.", encoding="utf-8")
+    corpus = prepare_corpus([tmp_path / "a.txt"], tmp_path / "out", vocab=vocab_file)
+    summary = corpus.metadata["summary"]
+    assert summary["unknown_rate"] == 3 / summary["tokens"]
+
+
+def test_lines_as_sentences_and_files_as_documents(text_file, vocab_file, tmp_path):
+    corpus = prepare_corpus(
+        [text_file],
+        tmp_path / "out",
+        vocab=vocab_file,
+        split_sentences=False,
+        blank_line_separates=False,
+    )
+    lines = [line for line in text_file.read_text(encoding="utf-8").split("\n") if line]
+    assert corpus.metadata["summary"]["sentences"] == len(lines)
+    assert corpus.num_documents("train") == 1
+
+
+def test_shards_do_not_change_the_documents(corpus, text_file, vocab_file, tmp_path):
+    one = prepare_corpus([text_file], tmp_path / "o", vocab=vocab_file, validation_fraction=0.1)
+    assert len(one.shards("train")) == 1
+    for split in ("train", "validation"):
+        assert documents_of(one, split) == documents_of(corpus, split)
+
+
+def test_again_is_untouched(text_file, vocab_file, tmp_path):
+    calls = []
+    arguments = {"vocab": vocab_file, "progress": calls.append}
+    first = prepare_corpus([text_file], tmp_path / "a", **arguments)
+    assert calls and calls[-1].tokens == first.metadata["summary"]["tokens"]
+    assert calls[-1].files_done == calls[-1].num_files == 1
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "a").iterdir()}
+    calls.clear()
+    again = prepare_corpus([text_file], tmp_path / "a", **arguments)
+    assert again.fingerprint == first.fingerprint and not calls
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "a").iterdir()}
+    elsewhere = prepare_corpus([text_file], tmp_path / "b", **arguments)
+    assert elsewhere.fingerprint == first.fingerprint
+    with pytest.raises(UserError) as error:
+        prepare_corpus([text_file], tmp_path / "a", validation_fraction=0.2, **arguments)
+    assert str(error.value) == (
+        f"output {tmp_path}/a is a corpus built with other validation_fraction: "
+        "name another directory, or remove this one yourself"
+    )
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "a").iterdir()}
+
+
+def test_trained_tokenizer(text_file, tmp_path):
+    first, second = (
+        prepare_corpus([text_file], tmp_path / name, train_tokenizer="wordpiece", vocab_size=300)
+        for name in "ab"
+    )
+    assert first.fingerprint == second.fingerprint
+    assert 200 < first.vocab_size <= 300
+    assert first.metadata["summary"] == second.metadata["summary"]
+    assert first.metadata["summary"]["unknown_rate"] == 0.0
+    assert first.metadata["summary"]["text_bytes"] == text_file.stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"vocab": None}, "give exactly one of them"),
+        ({"train_tokenizer": "wordpiece"}, "give exactly one of them"),
+        ({"vocab": None, "train_tokenizer": "bpe"}, "train_tokenizer='bpe' is unknown"),
+        ({"validation_fraction": 1.0}, r"validation_fraction=1.0 must be in \[0, 1\)"),
+        ({"shard_tokens": 0}, "shard_tokens=0 must be positive"),
+        ({"encoding_errors": "x"}, "encoding_errors='x' is unknown"),
+        ({"inputs": ["nowhere.txt"]}, "input 'nowhere.txt' matches no file"),
+    ],
+)
+def test_refuses(text_file, vocab_file, tmp_path, arguments, message):
+    arguments = {"inputs": [text_file], "vocab": vocab_file, **arguments}
+    with pytest.raises(UserError, match=message):
+        prepare_corpus(output=tmp_path / "out", **arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_refuses_to_be_left_without_text(vocab_file, tmp_path):
+    (tmp_path / "a.txt").write_text("\n\n")
+    with pytest.raises(UserError, match="no document is left to train on"):
+        prepare_corpus([tmp_path / "a.txt"], tmp_path / "out", vocab=vocab_file)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_never_writes_over_something_else(text_file, vocab_file, tmp_path):
+    (tmp_path / "notes").write_text("mine")
+    with pytest.raises(UserError, match="exists and is no corpus"):
+        prepare_corpus([text_file], tmp_path, vocab=vocab_file)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes"]
+
+
+def test_a_killed_build_does_not_look_complete(text_file, vocab_file, tmp_path):
+    program = (
+        "import os, signal, sys\n"
+        "from electra_jax.data import corpus, prepare_corpus\n"
+        "describe = corpus._describe\n"
+        "def die(path):\n"
+        "    if path.name == 'vocab.txt':\n"  # All shards are written.
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return describe(path)\n"
+        "corpus._describe = die\n"
+        "prepare_corpus([sys.argv[1]], sys.argv[2], vocab=sys.argv[3])\n"
+    )
+    output = tmp_path / "out"
+    command = [sys.executable, "-c", program, text_file, output, vocab_file]
+    result = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert result.returncode == -signal.SIGKILL
+    assert not output.exists()
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(".out.partial-")
+    with pytest.raises(UserError, match="has no corpus.json: it is unfinished"):
+        Corpus.open(left)
+    prepare_corpus([text_file], output, vocab=vocab_file).verify()
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the project's data is not here")
+def test_real_text(tmp_path):
+    corpus = prepare_corpus(
+        [SHARED / "wikitext-2/valid.txt", SHARED / "books_en/ENG18872_Lyall.txt.xz"],
+        tmp_path / "out",
+        vocab=SHARED / "vocab/vocab.txt",
+    )
+    assert corpus.metadata["summary"]["unknown_rate"] < 0.05
+    batch = TokenBatches(corpus, seq_len=128, batch_size=4).batch_at(0)["input_ids"]
+    assert corpus.tokenizer().decode(batch[0]).startswith("[CLS] ")
