@@ -1,0 +1,157 @@
+"""What the networks are: their sizes, as frozen dataclasses. No learning rates, no paths."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from electra_jax.errors import UserError
+
+SHARING_MODES = ("embeddings", "none", "all")
+DTYPES = ("float32", "bfloat16")
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderConfig:
+    """Numbers of one Transformer encoder (the generator's or the discriminator's)."""
+
+    num_layers: int
+    hidden_size: int
+    num_heads: int
+    intermediate_size: int
+
+
+@dataclasses.dataclass(frozen=True)
+class ElectraConfig:
+    """The architecture of a generator and a discriminator.
+
+    The discriminator has `num_layers`, `hidden_size` and `num_heads`; the generator's numbers
+    are derived from them (`generator`). Sizes: Clark et al. 2020, Table 6.
+
+    Attributes:
+      vocab_size: rows of the word embedding table.
+      embedding_size: width of the embeddings; where it differs from a hidden size, a linear
+        projection follows them.
+      intermediate_size: width of the feed-forward layer; None means 4 * hidden_size.
+      generator_size: the generator's width as a fraction of the discriminator's.
+      generator_depth: the generator's number of layers as a fraction of the discriminator's.
+      sharing: what the networks share. "embeddings" (word, position and type tables with their
+        LayerNorm; the default), "none" (the generator has tables of its own width), or "all"
+        (generator and discriminator are one encoder of the full size; only the heads differ).
+      max_positions: rows of the position table, whatever length is trained on.
+      dropout_rate: on embeddings, attention output and feed-forward output.
+      attention_dropout_rate: on attention probabilities.
+      dtype: of activations and matrix products, "float32" or "bfloat16". Parameters, softmax,
+        LayerNorm statistics and losses are float32 always.
+      scan_layers: loop over the layers in the compiled program (compiles faster, saves memory)
+        instead of writing them out (runs faster). Same parameters either way.
+      vocab_pad_multiple: the vocabulary dimension of the matrix product in the generator's head
+        is padded to a multiple of this; parameters, samples and losses are not changed by it.
+
+    Raises:
+      UserError: for an impossible combination, naming the field.
+    """
+
+    vocab_size: int = 30522
+    embedding_size: int = 128
+    hidden_size: int = 256
+    num_layers: int = 12
+    num_heads: int = 4
+    intermediate_size: int | None = None
+    generator_size: float = 0.25
+    generator_depth: float = 1.0
+    sharing: str = "embeddings"
+    max_positions: int = 512
+    type_vocab_size: int = 2
+    dropout_rate: float = 0.1
+    attention_dropout_rate: float = 0.1
+    layer_norm_epsilon: float = 1e-12
+    init_stddev: float = 0.02
+    dtype: str = "float32"
+    scan_layers: bool = False
+    vocab_pad_multiple: int = 128
+
+    def __post_init__(self):
+        if self.intermediate_size is None:
+            object.__setattr__(self, "intermediate_size", 4 * self.hidden_size)
+        counts = (
+            "vocab_size embedding_size hidden_size num_layers num_heads intermediate_size "
+            "max_positions type_vocab_size vocab_pad_multiple"
+        ).split()
+        for name in counts:
+            if not isinstance(getattr(self, name), int):
+                raise UserError(f"model.{name}={getattr(self, name)!r} must be a whole number")
+        fractions = "generator_size generator_depth layer_norm_epsilon init_stddev".split()
+        for name in counts + fractions:
+            if not getattr(self, name) > 0:
+                raise UserError(f"model.{name}={getattr(self, name)} must be positive")
+        for name in ("dropout_rate", "attention_dropout_rate"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise UserError(f"model.{name}={getattr(self, name)} must be in [0, 1)")
+        for name, known in (("sharing", SHARING_MODES), ("dtype", DTYPES)):
+            if getattr(self, name) not in known:
+                raise UserError(
+                    f"model.{name}={getattr(self, name)!r} is unknown: use one of "
+                    + ", ".join(known)
+                )
+        if self.hidden_size % self.num_heads:
+            raise UserError(
+                f"model.num_heads={self.num_heads} does not divide "
+                f"model.hidden_size={self.hidden_size}: choose a number of heads that does"
+            )
+        if self.generator.hidden_size % self.generator.num_heads:
+            raise UserError(
+                f"model.generator_size={self.generator_size} gives a generator of width "
+                f"{self.generator.hidden_size}, which its {self.generator.num_heads} heads do not "
+                "divide: choose another fraction"
+            )
+
+    @property
+    def discriminator(self) -> EncoderConfig:
+        """The discriminator's numbers."""
+        return EncoderConfig(
+            self.num_layers, self.hidden_size, self.num_heads, self.intermediate_size
+        )
+
+    @property
+    def generator(self) -> EncoderConfig:
+        """The generator's numbers; its heads are as wide as the discriminator's.
+
+        Source: `get_generator_config` of the original code, where every head has 64 units.
+        """
+        if self.sharing == "all":
+            return self.discriminator
+        hidden_size = max(1, round(self.hidden_size * self.generator_size))
+        return EncoderConfig(
+            num_layers=max(1, round(self.num_layers * self.generator_depth)),
+            hidden_size=hidden_size,
+            num_heads=max(1, hidden_size // (self.hidden_size // self.num_heads)),
+            intermediate_size=round(self.intermediate_size * hidden_size / self.hidden_size),
+        )
+
+    @property
+    def padded_vocab_size(self) -> int:
+        """`vocab_size` rounded up to a multiple of `vocab_pad_multiple`."""
+        multiple = self.vocab_pad_multiple
+        return -(-self.vocab_size // multiple) * multiple
+
+    @classmethod
+    def small(cls, **overrides) -> ElectraConfig:
+        """ELECTRA-Small of the paper: 14.2 M parameters, of which the encoder has 13.5 M."""
+        return cls(**overrides)
+
+    @classmethod
+    def small_plus_plus(cls, **overrides) -> ElectraConfig:
+        """The released ELECTRA-Small: the generator is as wide as the discriminator."""
+        return cls(**dict(generator_size=1.0) | overrides)
+
+    @classmethod
+    def base(cls, **overrides) -> ElectraConfig:
+        """ELECTRA-Base: an encoder of 109 M parameters."""
+        sizes = dict(embedding_size=768, hidden_size=768, num_heads=12, generator_size=1 / 3)
+        return cls(**sizes | overrides)
+
+    @classmethod
+    def large(cls, **overrides) -> ElectraConfig:
+        """ELECTRA-Large: an encoder of 334 M parameters."""
+        sizes = dict(embedding_size=1024, hidden_size=1024, num_layers=24, num_heads=16)
+        return cls(**sizes | overrides)
