@@ -1,0 +1,170 @@
+"""What the networks are shown: masking, sampling and corruption as pure functions of arrays.
+
+Dimensions: B batch, L length, P masked positions, V vocabulary. Random numbers of a row depend on
+(key, row id) alone, never on which device holds the row.
+
+Source: Clark et al. 2020, section 3.1, and `pretrain/pretrain_helpers.py` of the original code;
+what differs from the latter, and why, is in docs/differences.md.
+"""
+
+from __future__ import annotations
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+# Of the chosen positions, the share whose token the generator does not see (the others it sees
+# unchanged). The original has no random replacement, unlike BERT.
+_HIDDEN_SHARE = 0.85
+_SAMPLING_BLOCK = 128
+
+
+class MaskedBatch(flax.struct.PyTreeNode):
+    """A batch with some positions chosen for prediction.
+
+    Attributes:
+      input_ids: int32 [B, L], the original tokens.
+      masked_ids: int32 [B, L], the same with most of the chosen tokens replaced by [MASK].
+      attention_mask: bool [B, L], False at padding.
+      token_type_ids: int32 [B, L], the segment of each token, 0 or 1.
+      positions: int32 [B, P], the chosen positions, distinct; unused slots hold 0.
+      labels: int32 [B, P], the original tokens there.
+      chosen: bool [B, P], False in unused slots.
+    """
+
+    input_ids: jax.Array
+    masked_ids: jax.Array
+    attention_mask: jax.Array
+    token_type_ids: jax.Array
+    positions: jax.Array
+    labels: jax.Array
+    chosen: jax.Array
+
+
+def max_masked_positions(seq_len: int, mask_prob: float) -> int:
+    """Slots P for a row's masked positions: int((mask_prob + 0.005) * seq_len), in [1, seq_len].
+
+    Source: `max_predictions_per_seq` in `configure_pretraining.py` of the original.
+    """
+    return max(1, min(seq_len, int((mask_prob + 0.005) * seq_len)))
+
+
+def token_types(input_ids: jax.Array, attention_mask: jax.Array, sep_id: int) -> jax.Array:
+    """The segment of each token, int32 [B, L]: 0 up to the first [SEP] with it, then 1; padding 0.
+
+    So only token ids need to be stored: [CLS] A [SEP] B [SEP] gives 0 0 0 1 1.
+    """
+    is_separator = (input_ids == sep_id).astype(jnp.int32)
+    before = jnp.cumsum(is_separator, axis=1) - is_separator
+    return jnp.minimum(before, 1) * attention_mask
+
+
+def row_uniforms(key: jax.Array, row_ids: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Uniform draws in [0, 1), float32 [B, *shape], those of each row from its own key."""
+    draw = lambda row: jax.random.uniform(jax.random.fold_in(key, row), shape)  # noqa: E731
+    return jax.vmap(draw)(row_ids)
+
+
+def mask_tokens(
+    key: jax.Array,
+    input_ids: jax.Array,
+    row_ids: jax.Array,
+    *,
+    mask_prob: float,
+    max_masked: int,
+    pad_id: int,
+    cls_id: int,
+    sep_id: int,
+    mask_id: int,
+) -> MaskedBatch:
+    """Chooses positions to predict and hides most of them.
+
+    In a row of n tokens (padding excluded, [CLS] and [SEP] included), round(n * mask_prob)
+    positions, at least 1 and at most `max_masked`, are drawn uniformly without replacement from
+    those that hold none of [CLS], [SEP], [MASK] and padding.
+
+    Args:
+      key: PRNG key of the step.
+      input_ids: int [B, L].
+      row_ids: int [B], a number of its own for each row of the global batch.
+      mask_prob: share of the tokens to choose.
+      max_masked: P.
+    """
+    input_ids = jnp.asarray(input_ids, jnp.int32)
+    attention_mask = input_ids != pad_id
+    special = (input_ids == cls_id) | (input_ids == sep_id) | (input_ids == mask_id)
+    candidates = attention_mask & ~special
+    num_tokens = attention_mask.sum(axis=1)
+    wanted = jnp.clip(jnp.round(num_tokens * mask_prob), 1, max_masked)
+    wanted = jnp.minimum(wanted, candidates.sum(axis=1))  # [B]
+
+    uniforms = row_uniforms(key, row_ids, (input_ids.shape[1] + max_masked,))
+    scores, hide = jnp.split(uniforms, [input_ids.shape[1]], axis=1)
+    # The candidates with the highest scores are a uniform draw without replacement.
+    _, positions = jax.lax.top_k(jnp.where(candidates, scores, -1.0), max_masked)
+    chosen = jnp.arange(max_masked)[None] < wanted[:, None]  # [B, P]
+    positions = jnp.where(chosen, positions, 0)
+    labels = jnp.take_along_axis(input_ids, positions, axis=1)
+    hidden = chosen & (hide < _HIDDEN_SHARE)
+    return MaskedBatch(
+        input_ids=input_ids,
+        masked_ids=put_tokens(input_ids, positions, jnp.full_like(labels, mask_id), hidden),
+        attention_mask=attention_mask,
+        token_type_ids=token_types(input_ids, attention_mask, sep_id),
+        positions=positions,
+        labels=labels,
+        chosen=chosen,
+    )
+
+
+def put_tokens(ids: jax.Array, positions: jax.Array, tokens: jax.Array, where: jax.Array):
+    """`ids` [B, L] with `tokens` [B, P] at `positions` [B, P], those for which `where` [B, P]."""
+    target = jnp.where(where, positions, ids.shape[1])  # past the end: dropped
+    rows = jnp.arange(ids.shape[0])[:, None]
+    return ids.at[rows, target].set(tokens, mode="drop")
+
+
+def sample_tokens(uniforms: jax.Array, logits: jax.Array, *, vocab_size: int) -> jax.Array:
+    """Draws tokens from softmax(logits) by inverting the distribution function in two levels.
+
+    One uniform picks a block of the vocabulary, the other a token inside it: the same
+    distribution as Gumbel noise and argmax, with two random numbers a position instead of V.
+
+    Args:
+      uniforms: float32 [..., 2] in [0, 1).
+      logits: float32 [..., padded V].
+      vocab_size: V; no id beyond it is returned.
+
+    Returns:
+      int32 [...].
+    """
+    padding = -logits.shape[-1] % _SAMPLING_BLOCK
+    weights = jnp.exp(logits - logits.max(axis=-1, keepdims=True))
+    weights = jnp.pad(weights, [(0, 0)] * (logits.ndim - 1) + [(0, padding)])
+    weights = weights.reshape(logits.shape[:-1] + (-1, _SAMPLING_BLOCK))
+    block = _invert(weights.sum(axis=-1), uniforms[..., 0])
+    inside = jnp.take_along_axis(weights, block[..., None, None], axis=-2)[..., 0, :]
+    token = block * _SAMPLING_BLOCK + _invert(inside, uniforms[..., 1])
+    return jnp.minimum(token, vocab_size - 1)
+
+
+def _invert(weights: jax.Array, uniforms: jax.Array) -> jax.Array:
+    """First index whose cumulative weight exceeds the uniform's share of the total."""
+    cumulative = jnp.cumsum(weights, axis=-1)
+    total = cumulative[..., -1:]
+    index = (cumulative <= uniforms[..., None] * total).sum(axis=-1, dtype=jnp.int32)
+    return jnp.minimum(index, weights.shape[-1] - 1)
+
+
+def corrupt(masked: MaskedBatch, sampled: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Puts sampled tokens at the chosen positions of the original text.
+
+    Args:
+      sampled: int32 [B, P].
+
+    Returns:
+      The corrupted ids, int32 [B, L], and where they differ from the original, bool [B, L]: a
+      token the generator guessed right counts as original (Clark et al. 2020, section 3.1).
+    """
+    corrupted = put_tokens(masked.input_ids, masked.positions, sampled, masked.chosen)
+    return corrupted, corrupted != masked.input_ids

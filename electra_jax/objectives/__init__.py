@@ -1,0 +1,68 @@
+"""What is learned. Each objective is two pure functions and a summary, chosen by name.
+
+An objective has
+
+* `prepare(key, batch, axis_name)`: everything that does not depend on the parameters: masks,
+  labels, and loss weights that sum to one over the *global* batch. So a loss is a plain weighted
+  sum, and adds up over micro-batches, devices and processes without further normalising;
+* `loss(params, inputs, key, *, apply_fn, deterministic)`: that sum and a dict of sums and counts;
+* `summarize(sums)`: the metrics people read, from sums added up over any number of steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import jax
+
+from electra_jax.objectives.electra import ElectraObjective
+
+Sums = dict[str, jax.Array]
+
+
+class Objective(Protocol):
+    """The signature every objective has; see the module's docstring."""
+
+    def prepare(
+        self, key: jax.Array, batch: Mapping[str, jax.Array], axis_name: str | None = None
+    ) -> Any: ...
+
+    def loss(
+        self,
+        params: Any,
+        inputs: Any,
+        key: jax.Array,
+        *,
+        apply_fn: Callable,
+        deterministic: bool = False,
+    ) -> tuple[jax.Array, Sums]: ...
+
+    def summarize(self, sums: Mapping[str, Any]) -> dict[str, float]: ...
+
+
+OBJECTIVES: dict[str, Callable[..., Objective]] = {"electra": ElectraObjective}
+
+
+def pretraining_loss(
+    params: Any,
+    batch: Mapping[str, jax.Array],
+    key: jax.Array,
+    *,
+    apply_fn: Callable,
+    objective: Objective,
+    deterministic: bool = False,
+) -> tuple[jax.Array, Sums]:
+    """An objective's loss on a batch of plain token ids, for research code.
+
+    Args:
+      params: parameters of the model behind `apply_fn`.
+      batch: `input_ids` int [B, L] and `row_ids` int [B].
+      key: PRNG key; masks, samples and dropout are functions of it.
+      apply_fn: `model.apply`.
+
+    Returns:
+      The scalar loss, differentiable in `params`, and the sums behind the metrics.
+    """
+    inputs = objective.prepare(key, batch)
+    return objective.loss(params, inputs, key, apply_fn=apply_fn, deterministic=deterministic)

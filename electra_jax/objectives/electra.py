@@ -1,0 +1,193 @@
+"""ELECTRA: a generator fills masked positions, the discriminator tells replaced from original.
+
+    loss = generator_weight * E[-log p_G(x_t | masked x)] over masked positions t
+         + discriminator_weight * E[-log p_D(replaced_t | corrupted x)] over all tokens t
+
+(Clark et al. 2020, section 3.1.) The sampling between the two passes no gradient.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from electra_jax import corruption, losses
+from electra_jax.dropout import dropout_seeds
+from electra_jax.special_ids import SpecialIds
+
+# Each random decision of a step has a key of its own: fold_in(step key, one of these).
+_MASKING, _SAMPLING, _GENERATOR_DROPOUT, _DISCRIMINATOR_DROPOUT = range(4)
+
+
+class Inputs(flax.struct.PyTreeNode):
+    """What the loss needs besides parameters.
+
+    Attributes:
+      masked: the batch with its masked positions.
+      row_ids: int [B], a number of its own for each row of the global batch.
+      generator_weights: float32 [B, P], of each masked position; they sum to one.
+      discriminator_weights: float32 [B, L], of each token; they sum to one; 0 at padding.
+    """
+
+    masked: corruption.MaskedBatch
+    row_ids: jax.Array
+    generator_weights: jax.Array
+    discriminator_weights: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class ElectraObjective:
+    """The objective's numbers; defaults are those of Clark et al. 2020, Table 6.
+
+    Attributes:
+      vocab_size: V; samples lie below it.
+      special_ids: the tokenizer's.
+      mask_prob: share of the tokens that are masked.
+      generator_weight, discriminator_weight: weights of the two losses (1 and 50).
+      temperature: the generator's logits are divided by it before sampling.
+    """
+
+    vocab_size: int
+    special_ids: SpecialIds
+    mask_prob: float = 0.15
+    generator_weight: float = 1.0
+    discriminator_weight: float = 50.0
+    temperature: float = 1.0
+
+    def prepare(
+        self, key: jax.Array, batch: Mapping[str, jax.Array], axis_name: str | None = None
+    ) -> Inputs:
+        """Masks a batch: `input_ids` int [B, L], `row_ids` int [B]."""
+        input_ids, row_ids = batch["input_ids"], batch["row_ids"]
+        masked = corruption.mask_tokens(
+            jax.random.fold_in(key, _MASKING),
+            input_ids,
+            row_ids,
+            mask_prob=self.mask_prob,
+            max_masked=corruption.max_masked_positions(input_ids.shape[1], self.mask_prob),
+            pad_id=self.special_ids.pad,
+            cls_id=self.special_ids.cls,
+            sep_id=self.special_ids.sep,
+            mask_id=self.special_ids.mask,
+        )
+        return Inputs(
+            masked=masked,
+            row_ids=row_ids,
+            generator_weights=_shares(masked.chosen, axis_name),
+            discriminator_weights=_shares(masked.attention_mask, axis_name),
+        )
+
+    def loss(
+        self,
+        params: Any,
+        inputs: Inputs,
+        key: jax.Array,
+        *,
+        apply_fn: Callable,
+        deterministic: bool = False,
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The weighted sum of the two losses, and the sums behind the metrics."""
+        masked, row_ids = inputs.masked, inputs.row_ids
+
+        def seeds(purpose):
+            purpose_key = jax.random.fold_in(key, purpose)
+            return None if deterministic else dropout_seeds(purpose_key, row_ids)
+
+        generator_logits = apply_fn(  # [B, P, padded V]
+            {"params": params},
+            masked.masked_ids,
+            masked.positions,
+            masked.attention_mask,
+            masked.token_type_ids,
+            seeds(_GENERATOR_DROPOUT),
+            method="generate",
+        )
+        token_losses = losses.token_cross_entropy(generator_logits, masked.labels)  # [B, P]
+
+        sampling_key = jax.random.fold_in(key, _SAMPLING)
+        sampled = corruption.sample_tokens(
+            corruption.row_uniforms(sampling_key, row_ids, masked.positions.shape[1:] + (2,)),
+            jax.lax.stop_gradient(generator_logits) / self.temperature,
+            vocab_size=self.vocab_size,
+        )
+        corrupted_ids, is_replaced = corruption.corrupt(masked, sampled)
+
+        discriminator_logits = apply_fn(  # [B, L]
+            {"params": params},
+            corrupted_ids,
+            masked.attention_mask,
+            masked.token_type_ids,
+            seeds(_DISCRIMINATOR_DROPOUT),
+            method="discriminate",
+        )
+        replaced_losses = losses.binary_cross_entropy(discriminator_logits, is_replaced)  # [B, L]
+
+        loss = self.generator_weight * (token_losses * inputs.generator_weights).sum()
+        loss += self.discriminator_weight * (replaced_losses * inputs.discriminator_weights).sum()
+        sums = _generator_sums(masked, generator_logits, token_losses, sampled)
+        sums |= _discriminator_sums(
+            masked.attention_mask, discriminator_logits, replaced_losses, is_replaced
+        )
+        return loss, jax.lax.stop_gradient(sums)
+
+    def summarize(self, sums: Mapping[str, Any]) -> dict[str, float]:
+        """Means over everything that was added up; pads and unused slots count nowhere."""
+        mlm_loss = _ratio(sums["mlm_loss_sum"], sums["masked_tokens"])
+        disc_loss = _ratio(sums["disc_loss_sum"], sums["tokens"])
+        return {
+            "loss": self.generator_weight * mlm_loss + self.discriminator_weight * disc_loss,
+            "mlm_loss": mlm_loss,
+            "mlm_accuracy": _ratio(sums["mlm_correct"], sums["masked_tokens"]),
+            "sampled_accuracy": _ratio(sums["sampled_correct"], sums["masked_tokens"]),
+            "disc_loss": disc_loss,
+            "disc_accuracy": _ratio(sums["disc_correct"], sums["tokens"]),
+            "disc_auc": losses.area_under_curve(
+                sums["replaced_histogram"], sums["original_histogram"]
+            ),
+            "disc_precision": _ratio(sums["true_positives"], sums["predicted_replaced"]),
+            "disc_recall": _ratio(sums["true_positives"], sums["replaced"]),
+            "replaced_share": _ratio(sums["replaced"], sums["tokens"]),
+        }
+
+
+def _shares(mask: jax.Array, axis_name: str | None) -> jax.Array:
+    """1 / (how many are true in the global batch) where true, 0 elsewhere; float32."""
+    mask = mask.astype(jnp.float32)
+    count = mask.sum()
+    if axis_name is not None:
+        count = jax.lax.psum(count, axis_name)
+    return mask / jnp.maximum(count, 1.0)
+
+
+def _generator_sums(masked, logits, token_losses, sampled) -> dict[str, jax.Array]:
+    chosen = masked.chosen.astype(jnp.float32)
+    return {
+        "masked_tokens": chosen.sum(),
+        "mlm_loss_sum": (token_losses * chosen).sum(),
+        "mlm_correct": ((logits.argmax(axis=-1) == masked.labels) * chosen).sum(),
+        "sampled_correct": ((sampled == masked.labels) * chosen).sum(),
+    }
+
+
+def _discriminator_sums(attention_mask, logits, replaced_losses, is_replaced):
+    weights = attention_mask.astype(jnp.float32)
+    predicted = logits > 0
+    return {
+        "tokens": weights.sum(),
+        "disc_loss_sum": (replaced_losses * weights).sum(),
+        "disc_correct": ((predicted == is_replaced) * weights).sum(),
+        "predicted_replaced": (predicted * weights).sum(),
+        "replaced": (is_replaced * weights).sum(),
+        "true_positives": (predicted * is_replaced * weights).sum(),
+        "replaced_histogram": losses.logit_histogram(logits, weights * is_replaced),
+        "original_histogram": losses.logit_histogram(logits, weights * ~is_replaced),
+    }
+
+
+def _ratio(total: Any, count: Any) -> float:
+    return float(total) / float(count) if float(count) else float("nan")
