@@ -1,0 +1,33 @@
+"""Floating-point operations of a training step, counted from the sizes of its matrix products."""
+
+from __future__ import annotations
+
+from electra_jax.config import ElectraConfig, EncoderConfig
+
+
+def train_step_flops(
+    config: ElectraConfig, *, batch_size: int, seq_len: int, max_masked: int
+) -> float:
+    """Operations of forward and backward pass on one batch; a multiply-add counts as two.
+
+    The backward pass costs twice the forward pass. Only matrix products count, so that the
+    number can be set against a device's peak; the generator's logits are computed at
+    `max_masked` positions a row.
+    """
+    tokens, masked = batch_size * seq_len, batch_size * max_masked
+    generator = config.generator
+    table_width = config.embedding_size if config.sharing != "none" else generator.hidden_size
+    hidden = config.hidden_size
+    forward = _encoder_flops(config.discriminator, config.embedding_size, tokens, seq_len)
+    forward += 2 * tokens * (hidden * hidden + hidden)
+    forward += _encoder_flops(generator, table_width, tokens, seq_len)
+    forward += 2 * masked * table_width * (generator.hidden_size + config.vocab_size)
+    return 3.0 * forward
+
+
+def _encoder_flops(sizes: EncoderConfig, in_features: int, tokens: int, seq_len: int) -> float:
+    hidden = sizes.hidden_size
+    weights = 4 * hidden * hidden + 2 * hidden * sizes.intermediate_size
+    layer = 2 * tokens * weights + 4 * tokens * seq_len * hidden
+    projection = 2 * tokens * in_features * hidden if in_features != hidden else 0
+    return sizes.num_layers * layer + projection

@@ -1,0 +1,110 @@
+"""How a state is updated: pure functions, the same on one device and on many.
+
+With `axis_name=None` a step sees the global batch (`jit` over a mesh). With an axis name it sees
+one device's rows (`pmap`) and adds up over the axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from electra_jax.objectives import Objective, Sums
+from electra_jax.train_state import TrainState
+
+# Folded into the run's key instead of a step number: no step ever has it.
+_EVALUATION = 2**32 - 1
+
+
+def train_step(
+    state: TrainState,
+    batch: Mapping[str, jax.Array],
+    *,
+    objective: Objective,
+    num_microbatches: int = 1,
+    axis_name: str | None = None,
+) -> tuple[TrainState, Sums]:
+    """One update.
+
+    A step whose loss or gradient is not finite leaves parameters and moments as they were and
+    counts as skipped; its counters still advance, so the schedule follows `state.step`.
+
+    Args:
+      batch: arrays [B, ...], among them `row_ids` int [B].
+      num_microbatches: the batch is split in so many parts whose gradients are added up.
+
+    Returns:
+      The new state, and sums over the batch: the objective's, `steps`, `skipped_steps` and
+      `grad_norm`.
+    """
+    key = jax.random.fold_in(state.rng, state.step)
+    inputs = objective.prepare(key, batch, axis_name)
+
+    def loss_fn(params, inputs):
+        return objective.loss(params, inputs, key, apply_fn=state.apply_fn)
+
+    (loss, sums), grads = accumulate(
+        jax.value_and_grad(loss_fn, has_aux=True), state.params, inputs, num_microbatches
+    )
+    if axis_name is not None:
+        (loss, sums), grads = jax.lax.psum(((loss, sums), grads), axis_name)
+
+    updates, opt_state = state.tx.update(grads, state.opt_state, state.params)
+    grad_norm = optax.tree.norm(grads)
+    finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+    new_state = state.replace(
+        step=state.step + 1,
+        params=keep_unless(finite, optax.apply_updates(state.params, updates), state.params),
+        opt_state=keep_unless(finite, opt_state, state.opt_state),
+    )
+    sums = jax.tree.map(lambda x: jnp.where(finite, x, 0), sums | {"grad_norm": grad_norm})
+    return new_state, sums | {"steps": jnp.ones(()), "skipped_steps": 1.0 - finite}
+
+
+def eval_step(
+    state: TrainState,
+    batch: Mapping[str, jax.Array],
+    *,
+    objective: Objective,
+    axis_name: str | None = None,
+) -> Sums:
+    """The objective's sums on a batch, without dropout and without an update.
+
+    Masks and samples follow from `state.rng` and the rows' ids, not from the step: every
+    evaluation of a run asks the same questions.
+    """
+    key = jax.random.fold_in(state.rng, _EVALUATION)
+    inputs = objective.prepare(key, batch, axis_name)
+    _, sums = objective.loss(state.params, inputs, key, apply_fn=state.apply_fn, deterministic=True)
+    return sums if axis_name is None else jax.lax.psum(sums, axis_name)
+
+
+def keep_unless(condition: jax.Array, new: Any, old: Any) -> Any:
+    """`new` where the condition holds, else `old`; integers (counters) are always new."""
+
+    def select(new, old):
+        return jnp.where(condition, new, old) if jnp.issubdtype(new.dtype, jnp.inexact) else new
+
+    return jax.tree.map(select, new, old)
+
+
+def accumulate(fn: Callable, params: Any, inputs: Any, num_microbatches: int) -> Any:
+    """Sum of `fn(params, part)` over parts of `inputs` (arrays [B, ...]) one after another.
+
+    Part m holds rows m, m + num_microbatches, ...: every device keeps an equal share of each.
+    """
+    if num_microbatches == 1:
+        return fn(params, inputs)
+    parts = jax.tree.map(
+        lambda x: x.reshape((-1, num_microbatches) + x.shape[1:]).swapaxes(0, 1), inputs
+    )
+    zeros = jax.tree.map(
+        lambda x: jnp.zeros(x.shape, x.dtype),
+        jax.eval_shape(fn, params, jax.tree.map(lambda x: x[0], parts)),
+    )
+    add = lambda total, part: (jax.tree.map(jnp.add, total, fn(params, part)), None)  # noqa: E731
+    return jax.lax.scan(add, zeros, parts)[0]
