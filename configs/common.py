@@ -1,0 +1,81 @@
+"""Every field of a pre-training config, with the values of ELECTRA-Small (Clark et al. 2020,
+Table 6). The other files start from `get_config` here and say what differs.
+"""
+
+from ml_collections import config_dict
+
+PLATFORMS = ("auto", "cpu", "gpu", "tpu")
+
+
+def get_config(platform: str = "") -> config_dict.ConfigDict:
+    """ELECTRA-Small.
+
+    Args:
+      platform: what to run on: "cpu", "gpu" or "tpu"; "" or "auto": what JAX finds. Given on the
+        command line after a colon: --config=configs/small.py:gpu
+    """
+    if platform and platform not in PLATFORMS:
+        raise ValueError(f"config argument {platform!r} is unknown: use one of cpu, gpu, tpu")
+    config = config_dict.ConfigDict()
+    config.name = "small"
+    config.platform = platform or "auto"
+    config.seed = 0
+
+    model = config.model = config_dict.ConfigDict()
+    model.vocab_size = config_dict.placeholder(int)  # None: the corpus's
+    model.embedding_size = 128
+    model.hidden_size = 256
+    model.num_layers = 12
+    model.num_heads = 4
+    model.intermediate_size = config_dict.placeholder(int)  # None: 4 * hidden_size
+    model.generator_size = 0.25  # width, as a fraction of the discriminator's
+    model.generator_depth = 1.0  # layers, likewise
+    model.sharing = "embeddings"  # what the two networks share: embeddings, none, all
+    model.max_positions = 512
+    model.dropout_rate = 0.1
+    model.attention_dropout_rate = 0.1
+    model.init_stddev = 0.02  # of the tables and matrices before training
+    model.dtype = "auto"  # float32 on CPU, bfloat16 on GPU and TPU
+    model.scan_layers = "auto"  # unrolled on CPU and GPU, scanned on TPU
+
+    objective = config.objective = config_dict.ConfigDict()
+    objective.name = "electra"
+    objective.mask_prob = 0.15
+    objective.generator_weight = 1.0
+    objective.discriminator_weight = 50.0
+    objective.temperature = 1.0  # of the generator's samples
+
+    optimizer = config.optimizer = config_dict.ConfigDict()
+    optimizer.learning_rate = 5e-4
+    optimizer.warmup_steps = 10_000
+    optimizer.weight_decay = 0.01
+    optimizer.b1 = 0.9
+    optimizer.b2 = 0.999
+    optimizer.eps = 1e-6
+    optimizer.max_grad_norm = 1.0
+
+    data = config.data = config_dict.ConfigDict()
+    data.path = config_dict.placeholder(str)  # a corpus directory; None: the default corpus
+    data.seq_len = 128
+    data.example_format = "segments"  # two segments, as the original; or packed: no padding
+
+    train = config.train = config_dict.ConfigDict()
+    train.batch_size = 128  # rows of one update, over all devices
+    train.num_train_steps = 1_000_000
+    train.num_microbatches = 1  # gradient accumulation: parts of a batch, one after another
+    train.log_every = 100
+    train.eval_every = 5_000
+    train.eval_batches = 50
+    train.checkpoint_every = 5_000
+    train.keep_checkpoints = 3  # the latest ones
+    train.keep_checkpoint_every = config_dict.placeholder(int)  # and these for good; None: none
+    train.on_nonfinite = "raise"  # or skip: leave the step out, count it, go on
+
+    parallel = config.parallel = config_dict.ConfigDict()
+    parallel.backend = "jit"  # or pmap
+
+    logging = config.logging = config_dict.ConfigDict()
+    logging.tensorboard = True
+    logging.wandb = False
+    logging.wandb_project = "electra_jax"
+    return config

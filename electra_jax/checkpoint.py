@@ -1,0 +1,121 @@
+"""What is kept of a run: the only importer of orbax.
+
+A checkpoint is `<directory>/<step>/` with three items: `params` (readable alone, by fine-tuning),
+`rest` (step, optimiser state, key) and `metadata` (JSON: the run's config, the corpus's
+fingerprint, metrics not logged yet). Orbax writes aside and renames, so a killed save leaves no
+checkpoint that looks complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from electra_jax.errors import UserError
+from electra_jax.train_state import TrainState
+
+
+class Checkpointer:
+    """Saves and restores the states of one run, in the background.
+
+    Args:
+      directory: created if missing.
+      keep: how many of the latest checkpoints stay.
+      keep_every: checkpoints at multiples of so many steps stay for good; None: none do.
+    """
+
+    def __init__(self, directory: Path | str, *, keep: int = 3, keep_every: int | None = None):
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep,
+            keep_period=keep_every,
+            enable_async_checkpointing=True,
+            cleanup_tmp_directories=True,
+        )
+        self._manager = ocp.CheckpointManager(Path(directory).absolute(), options=options)
+
+    def latest_step(self) -> int | None:
+        """Step of the newest complete checkpoint; None if there is none."""
+        return self._manager.latest_step()
+
+    def metadata(self, step: int) -> dict[str, Any]:
+        """The JSON saved with a checkpoint."""
+        args = ocp.args.Composite(metadata=ocp.args.JsonRestore())
+        return self._manager.restore(step, args=args)["metadata"]
+
+    def save(self, state: TrainState, metadata: Mapping[str, Any]) -> None:
+        """Begins saving a state under its step; returns once it may be overwritten."""
+        self._manager.save(
+            int(state.step),
+            args=ocp.args.Composite(
+                params=ocp.args.StandardSave(state.params),
+                rest=ocp.args.StandardSave(_rest(state)),
+                metadata=ocp.args.JsonSave(dict(metadata)),
+            ),
+        )
+
+    def restore(self, like: TrainState, step: int) -> TrainState:
+        """The state saved at a step, with the shapes and shardings of `like`."""
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, (like.params, _rest(like)))
+        items = self._manager.restore(
+            step,
+            args=ocp.args.Composite(
+                params=ocp.args.StandardRestore(abstract[0]),
+                rest=ocp.args.StandardRestore(abstract[1]),
+            ),
+        )
+        rest = items["rest"]
+        rng = jax.random.wrap_key_data(rest["rng"], impl=jax.random.key_impl(like.rng))
+        return like.replace(
+            step=rest["step"], params=items["params"], opt_state=rest["opt_state"], rng=rng
+        )
+
+    def close(self) -> None:
+        """Waits until everything is on disk."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+
+def _rest(state: TrainState) -> dict[str, Any]:
+    return {
+        "step": state.step,
+        "opt_state": state.opt_state,
+        "rng": jax.random.key_data(state.rng),
+    }
+
+
+def load_params(workdir: Path | str, step: int | None = None) -> tuple[Any, dict[str, Any]]:
+    """Parameters and metadata of a run, without its optimiser.
+
+    Args:
+      workdir: of the run.
+      step: None: the latest.
+
+    Returns:
+      The tree of parameters as NumPy arrays, and the metadata.
+
+    Raises:
+      UserError: if there is no such checkpoint.
+    """
+    directory = Path(workdir).absolute() / "checkpoints"
+    if not directory.is_dir():
+        raise UserError(f"{workdir}: holds no checkpoints/: give the --workdir of a training run")
+    with ocp.CheckpointManager(directory) as manager:
+        step = manager.latest_step() if step is None else step
+        if step is None or step not in manager.all_steps():
+            raise UserError(
+                f"{workdir}: no checkpoint at step {step}, there are {sorted(manager.all_steps())}"
+            )
+        metadata = manager.restore(step, args=ocp.args.Composite(metadata=ocp.args.JsonRestore()))[
+            "metadata"
+        ]
+    params_path = directory / str(step) / "params"
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+        saved = reader.metadata(params_path).item_metadata
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved.tree)
+        params = reader.restore(params_path, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
+    return params, metadata

@@ -1,0 +1,80 @@
+"""How the programs meet their users: flags in, one line for a mistake, exit status 2."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+
+import ml_collections
+from absl import flags
+from ml_collections import config_flags
+
+from electra_jax.errors import UserError
+
+USER_ERROR_STATUS = 2
+
+
+def run(main: Callable[[], object]) -> int:
+    """Calls `main`; returns the exit status. A user's mistake is printed as one line."""
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USER_ERROR_STATUS
+    except FloatingPointError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\\ninterrupted: the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    return 0
+
+
+def parse_config(
+    argv: Sequence[str], *, default_workdir: str
+) -> tuple[ml_collections.ConfigDict, str]:
+    """Reads `--config=FILE[:ARGUMENT] [--config.FIELD=VALUE ...] [--workdir=DIR]`.
+
+    Args:
+      argv: with the program's name first.
+      default_workdir: may contain {name}, the config's.
+
+    Raises:
+      UserError: for a missing file, an unknown flag or field, or a value of the wrong type.
+    """
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file(
+        "config",
+        None,
+        "configuration file (Python), with an argument after a colon",
+        lock_config=True,
+        flag_values=values,
+    )
+    flags.DEFINE_string("workdir", None, "directory of the run", flag_values=values)
+    try:
+        rest = values(list(argv))
+        config = values["config"].value
+        if config is None:
+            raise UserError("--config is missing: for example --config=configs/tiny.py")
+        if len(rest) > 1:
+            raise UserError(f"unexpected argument {rest[1]!r}: flags begin with --")
+        workdir = values["workdir"].value or default_workdir.format(name=config.name)
+    except UserError:
+        raise
+    except AttributeError as error:
+        raise UserError(_unknown_field(str(error), argv)) from error
+    except (flags.Error, OSError, KeyError, TypeError, ValueError, SyntaxError) as error:
+        raise UserError(" ".join(str(error).split())) from error
+    return config, workdir
+
+
+def _unknown_field(message: str, argv: Sequence[str]) -> str:
+    names = re.findall(r"[A-Za-z_]\w*", message)
+    for argument in argv:
+        path = argument.split("=")[0]
+        if path.startswith("--config.") and names and names[0] in path.split("."):
+            suggestion = re.search(r'Did you mean "(\w+)"', message)
+            hint = f": did you mean {suggestion[1]!r}?" if suggestion else ""
+            return f"{path}: the config has no field {names[0]!r}{hint}"
+    return " ".join(message.split())

@@ -1,0 +1,180 @@
+"""The one training loop: the only place with clocks.
+
+Contract. `state.step` = updates applied = label of a checkpoint and of a row. Update n trains on
+`batch_at(n)`, so the state alone says where the data stands. Exactly `num_steps - state.step`
+updates run. After each: log, evaluate, save, in this order. What a step computed is fetched
+while later steps run. Before a save, every row up to it is on disk: a killed run that starts
+again from its last checkpoint writes the rows that are missing, each once. The final state is
+always saved.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from electra_jax.train_state import TrainState
+from electra_jax.writers import MetricWriter
+
+# Steps under way before the oldest one's numbers are fetched: the device never waits for the host.
+_IN_FLIGHT = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Cadence:
+    """How often things happen, in steps."""
+
+    log_every: int
+    eval_every: int
+    checkpoint_every: int
+
+
+def fit(
+    state: TrainState,
+    train_step: Callable[[TrainState, Mapping[str, np.ndarray]], tuple[TrainState, Any]],
+    batch_at: Callable[[int], Mapping[str, np.ndarray]],
+    *,
+    num_steps: int,
+    cadence: Cadence,
+    log: StepLog,
+    evaluate: Callable[[TrainState], Mapping[str, float]],
+    save: Callable[[TrainState, Mapping[str, Any]], None],
+) -> TrainState:
+    """Trains up to `num_steps` updates and returns the final state.
+
+    Args:
+      state: where to begin; given up (its memory is reused).
+      train_step: `(state, batch) -> (state, sums)`.
+      batch_at: the batch of update n, counted from 0.
+      log: collects the sums and writes rows.
+      evaluate: metrics of a state on held-out data.
+      save: called with a state and the sums that are not in a row yet.
+
+    Raises:
+      FloatingPointError: as `log` says.
+    """
+    step = int(state.step)
+    while step < num_steps:
+        state, sums = train_step(state, batch_at(step))
+        step += 1
+        last = step == num_steps
+        log.add(step, sums, ends_row=last or step % cadence.log_every == 0)
+        evaluates = last or step % cadence.eval_every == 0
+        saves = last or step % cadence.checkpoint_every == 0
+        if evaluates or saves:
+            with log.pause():
+                if evaluates:
+                    log.writer.write(step, "eval", evaluate(state))
+                if saves:
+                    log.writer.flush()
+                    save(state, log.window)
+    return state
+
+
+def compile_step(step: Any, state: TrainState, batch: Mapping[str, np.ndarray]) -> float:
+    """Compiles a step ahead of its first use; returns the seconds it took."""
+    began = time.perf_counter()
+    step.compile(state, batch)
+    return time.perf_counter() - began
+
+
+class StepLog:
+    """Adds up what steps report and writes one row for every stretch of steps.
+
+    Args:
+      writer: takes the rows.
+      summarize: metrics from sums (an objective's).
+      learning_rate: schedule, a function of the step counted from 0.
+      num_steps: where the run ends, for the time left.
+      tokens: name of the sum that counts tokens, for the speed.
+      window: sums of the row under way, from a checkpoint.
+      raise_if_skipped: whether a step that was not finite ends the run.
+      flops_per_step, peak_flops: for the utilisation; None: not known.
+    """
+
+    def __init__(
+        self,
+        writer: MetricWriter,
+        summarize: Callable[[Mapping[str, Any]], dict[str, float]],
+        *,
+        learning_rate: Callable[[int], Any],
+        num_steps: int,
+        tokens: str = "tokens",
+        window: Mapping[str, Any] | None = None,
+        raise_if_skipped: bool = True,
+        flops_per_step: float | None = None,
+        peak_flops: float | None = None,
+    ):
+        self.writer = writer
+        self.window: dict[str, Any] = {k: np.float64(v) for k, v in (window or {}).items()}
+        self._summarize, self._learning_rate = summarize, learning_rate
+        self._num_steps, self._tokens = num_steps, tokens
+        self._raise_if_skipped = raise_if_skipped
+        self._utilisation = flops_per_step / peak_flops if flops_per_step and peak_flops else None
+        self._pending: collections.deque = collections.deque()
+        self._clock, self._timed_steps = time.perf_counter(), 0
+
+    def add(self, step: int, sums: Mapping[str, jax.Array], *, ends_row: bool) -> None:
+        """Takes the sums of a step that may still be running."""
+        for value in sums.values():
+            value.copy_to_host_async()
+        self._pending.append((step, sums, ends_row))
+        self._fetch(down_to=_IN_FLIGHT)
+
+    def pause(self) -> _Pause:
+        """Context in which everything so far is written and the speed's clock stands still."""
+        self._fetch(down_to=0)
+        return _Pause(self)
+
+    def _fetch(self, down_to: int) -> None:
+        while len(self._pending) > down_to:
+            step, sums, ends_row = self._pending.popleft()
+            sums = {name: np.float64(value) for name, value in sums.items()}
+            self._check(step, sums)
+            self.window = {k: v + self.window.get(k, 0.0) for k, v in sums.items()}
+            self._timed_steps += 1
+            if ends_row:
+                self._write_row(step)
+
+    def _check(self, step: int, sums: Mapping[str, np.ndarray]) -> None:
+        if sums["skipped_steps"] > 0 and self._raise_if_skipped:
+            self.writer.flush()
+            raise FloatingPointError(
+                f"step {step}: the loss or its gradient is not finite. The update was left out and "
+                "nothing was saved since. Lower optimizer.learning_rate, or set "
+                "train.on_nonfinite=skip to leave such steps out and go on"
+            )
+
+    def _write_row(self, step: int) -> None:
+        now = time.perf_counter()
+        steps_per_second = self._timed_steps / max(now - self._clock, 1e-9)
+        window, self.window = self.window, {}
+        self._clock, self._timed_steps = now, 0
+        steps = float(window["steps"])
+        row = self._summarize(window) | {
+            "grad_norm": float(window["grad_norm"]) / max(steps - window["skipped_steps"], 1.0),
+            "skipped_steps": int(window["skipped_steps"]),
+            "learning_rate": float(self._learning_rate(step - 1)),
+            "tokens_per_second": float(window[self._tokens]) / steps * steps_per_second,
+            "eta_seconds": (self._num_steps - step) / steps_per_second,
+        }
+        if self._utilisation is not None:
+            row["model_flops_utilisation"] = self._utilisation * steps_per_second
+        self.writer.write(step, "train", row)
+
+
+class _Pause:
+    def __init__(self, log: StepLog):
+        self._log = log
+
+    def __enter__(self) -> None:
+        self._began = time.perf_counter()
+
+    def __exit__(self, *_: Any) -> None:
+        self._log._clock += time.perf_counter() - self._began

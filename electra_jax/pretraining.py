@@ -1,0 +1,353 @@
+"""Pre-training from a config: builds the parts and hands them to the loop."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+import optax
+
+from electra_jax import parallel, run_config
+from electra_jax.checkpoint import Checkpointer
+from electra_jax.config import ElectraConfig
+from electra_jax.corruption import max_masked_positions
+from electra_jax.curves import draw_curves
+from electra_jax.data import Corpus, TokenBatches, documentation_corpus
+from electra_jax.errors import UserError
+from electra_jax.flops import train_step_flops
+from electra_jax.loop import Cadence, StepLog, compile_step, fit
+from electra_jax.modeling import Electra
+from electra_jax.objectives import Objective
+from electra_jax.optimizer import learning_rate_schedule, make_optimizer
+from electra_jax.steps import eval_step, train_step
+from electra_jax.train_state import TrainState, create_train_state
+from electra_jax.writers import (
+    ConsoleWriter,
+    JsonlWriter,
+    MetricWriter,
+    TensorBoardWriter,
+    WandbWriter,
+    WriterList,
+    read_rows,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """The parts of a run, built and checked; nothing of it is compiled or on disk yet."""
+
+    mesh: Any
+    model: Electra
+    objective: Objective
+    schedule: Callable[[int], Any]
+    tx: optax.GradientTransformation
+    corpus: Corpus
+    batches: TokenBatches
+    held_out: TokenBatches
+    description: dict[str, Any]  # JSON: the resolved config and what the corpus is
+
+
+def set_up(config: ml_collections.ConfigDict) -> Setup:
+    """Builds the parts of a run from its config.
+
+    Raises:
+      UserError: naming the field, its value and the remedy.
+    """
+    run_config.check_values(config)
+    platform = parallel.choose_platform(config.platform)
+    parallel.enable_compilation_cache()
+    mesh = parallel.make_mesh(None if config.platform == "auto" else config.platform)
+    parallel.check_batch_size(config.train.batch_size, mesh, config.train.num_microbatches)
+    corpus = open_corpus(config)
+    model_config = run_config.model_config(config, platform, vocab_size=corpus.vocab_size)
+    run_config.check_corpus(model_config, corpus)
+    num_train_steps = config.train.num_train_steps
+    return Setup(
+        mesh=mesh,
+        model=Electra(model_config),
+        objective=run_config.make_objective(config, corpus),
+        schedule=learning_rate_schedule(
+            config.optimizer.learning_rate, config.optimizer.warmup_steps, num_train_steps
+        ),
+        tx=make_optimizer(num_train_steps=num_train_steps, **config.optimizer),
+        corpus=corpus,
+        batches=make_batches(config, corpus, "train"),
+        held_out=make_batches(config, corpus, "validation"),
+        description={
+            "config": config.to_dict() | {"model": dataclasses.asdict(model_config)},
+            "corpus": {"fingerprint": corpus.fingerprint, "path": str(corpus.path)},
+        },
+    )
+
+
+def train_and_evaluate(config: ml_collections.ConfigDict, workdir: Path | str) -> TrainState:
+    """Pre-trains as a config says; called again with the same arguments, goes on where it was.
+
+    Leaves in `workdir`: `config.json`, `checkpoints/`, `metrics.jsonl`, `curves.png`,
+    `tokenizer/` and `tensorboard/`.
+
+    Args:
+      config: as `configs/common.py` makes it.
+      workdir: directory of the run; created if missing.
+
+    Returns:
+      The final state.
+
+    Raises:
+      UserError: for a mistake in the config or the workdir, before anything is compiled or
+        overwritten.
+      FloatingPointError: for a step that is not finite, where `train.on_nonfinite` is "raise".
+    """
+    workdir, train = Path(workdir), config.train
+    setup = set_up(config)
+    with contextlib.ExitStack() as on_exit:
+        checkpointer, start = open_workdir(workdir, setup.description, train)
+        on_exit.callback(checkpointer.close)
+        state, window = initial_state(config, setup, checkpointer, start)
+        say(describe(config, setup, state, start))
+
+        objective, backend = setup.objective, config.parallel.backend
+        pure_train_step = functools.partial(
+            train_step, objective=objective, num_microbatches=train.num_microbatches
+        )
+        run_train_step = parallel.parallelize(pure_train_step, setup.mesh, backend=backend)
+        rows = parallel.local_rows(train.batch_size)
+        if start < train.num_train_steps:
+            say("Compiling the training step ...")
+            seconds = compile_step(run_train_step, state, setup.batches.batch_at(start, rows))
+            say(f"Compiled in {seconds:.0f} s.")
+
+        writer = make_writer(config, setup, workdir, start)
+        on_exit.callback(writer.close)
+        step_log = StepLog(
+            writer,
+            objective.summarize,
+            learning_rate=setup.schedule,
+            num_steps=train.num_train_steps,
+            window=window,
+            raise_if_skipped=train.on_nonfinite == "raise",
+            flops_per_step=flops_per_step(config, setup.model.config),
+            peak_flops=parallel.peak_flops(setup.mesh),
+        )
+        state = fit(
+            state,
+            run_train_step,
+            lambda step: setup.batches.batch_at(step, rows),
+            num_steps=train.num_train_steps,
+            cadence=Cadence(train.log_every, train.eval_every, train.checkpoint_every),
+            log=step_log,
+            evaluate=make_evaluate(config, setup),
+            save=lambda state, window: checkpointer.save(
+                state, setup.description | {"window": {k: v.tolist() for k, v in window.items()}}
+            ),
+        )
+    if parallel.is_main_process():
+        say(summarize_run(workdir))
+    return state
+
+
+def open_corpus(config: ml_collections.ConfigDict) -> Corpus:
+    """The corpus at `data.path`, or the default one where there is no path."""
+    if config.data.path is not None:
+        return Corpus.open(config.data.path)
+    say(
+        "No data.path: using the default corpus, the English documentation that comes with this "
+        "Python and its packages."
+    )
+    return documentation_corpus(progress=say)
+
+
+def make_batches(config: ml_collections.ConfigDict, corpus: Corpus, split: str) -> TokenBatches:
+    """Batches of a split: endless and shuffled for training, each example once otherwise."""
+    return TokenBatches(
+        corpus,
+        split=split,
+        seq_len=config.data.seq_len,
+        batch_size=config.train.batch_size,
+        seed=config.seed,
+        example_format=config.data.example_format,
+        repeat=split == "train",
+    )
+
+
+def make_evaluate(
+    config: ml_collections.ConfigDict, setup: Setup
+) -> Callable[[TrainState], dict[str, float]]:
+    """A function from a state to its metrics on `train.eval_batches` held-out batches."""
+    run_eval_step = parallel.parallelize(
+        functools.partial(eval_step, objective=setup.objective),
+        setup.mesh,
+        backend=config.parallel.backend,
+        donate_state=False,
+    )
+    held_out = setup.held_out
+    num_batches = min(config.train.eval_batches, held_out.num_batches)
+    rows = parallel.local_rows(held_out.batch_size)
+
+    def evaluate(state: TrainState) -> dict[str, float]:
+        sums = [run_eval_step(state, held_out.batch_at(i, rows)) for i in range(num_batches)]
+        add = lambda *parts: np.sum(np.float64(parts), axis=0)  # noqa: E731
+        return setup.objective.summarize(jax.tree.map(add, *jax.device_get(sums)))
+
+    return evaluate
+
+
+def initial_state(
+    config: ml_collections.ConfigDict, setup: Setup, checkpointer: Checkpointer, start: int
+) -> tuple[TrainState, dict[str, Any]]:
+    """The state to go on from and the sums of the row under way there, on the mesh."""
+    key = jax.random.key(config.seed)
+    state = create_train_state(key, setup.model, setup.tx, seq_len=config.data.seq_len)
+    state = parallel.replicate(state, setup.mesh)
+    if not start:
+        return state, {}
+    return checkpointer.restore(state, start), checkpointer.metadata(start)["window"]
+
+
+def open_workdir(
+    workdir: Path, description: Mapping[str, Any], train: ml_collections.ConfigDict
+) -> tuple[Checkpointer, int]:
+    """Creates a run's directory, or recognises the run in it.
+
+    Args:
+      description: of the run that is asked for, as kept in `config.json` and each checkpoint.
+
+    Returns:
+      The checkpointer, and the step to go on from (0: a fresh start).
+
+    Raises:
+      UserError: if the directory holds another run, or something else that would be overwritten.
+    """
+    if workdir.exists() and not workdir.is_dir():
+        raise UserError(f"--workdir={workdir} is a file: choose a directory")
+    if (workdir / "metrics.jsonl").exists() and not (workdir / "config.json").exists():
+        raise UserError(
+            f"--workdir={workdir} holds a metrics.jsonl but no config.json, so it is no run of "
+            "this program: choose another"
+        )
+    checkpointer = Checkpointer(
+        workdir / "checkpoints", keep=train.keep_checkpoints, keep_every=train.keep_checkpoint_every
+    )
+    start = checkpointer.latest_step() or 0
+    try:
+        if start:
+            before = checkpointer.metadata(start)
+            now = json.loads(json.dumps(description))
+            for note in run_config.check_same_run(before, now, workdir):
+                say(f"Changed since this run began: {note}")
+        elif (workdir / "config.json").exists():
+            say(f"{workdir} holds no checkpoint yet: starting at step 0.")
+        if start > train.num_train_steps:
+            raise UserError(
+                f"train.num_train_steps={train.num_train_steps}, but the run in {workdir} is "
+                f"already at step {start}: raise it, or choose another --workdir"
+            )
+    except UserError:
+        checkpointer.close()
+        raise
+    return checkpointer, start
+
+
+def make_writer(
+    config: ml_collections.ConfigDict, setup: Setup, workdir: Path, start: int
+) -> WriterList:
+    """Everything that takes rows, in the one process that writes; begins the run's files."""
+    if not parallel.is_main_process():
+        return WriterList([])
+    description = setup.description
+    (workdir / "tokenizer").mkdir(parents=True, exist_ok=True)
+    setup.corpus.tokenizer().save(workdir / "tokenizer")
+    write_aside(workdir / "config.json", json.dumps(description, indent=2) + "\n")
+    num_steps = config.train.num_train_steps
+    writers: list[MetricWriter] = [JsonlWriter(workdir / "metrics.jsonl", last_step=start)]
+    if config.logging.tensorboard:
+        writers.append(TensorBoardWriter(workdir / "tensorboard", last_step=start))
+    if config.logging.wandb:
+        project = config.logging.wandb_project
+        writers.append(WandbWriter(project=project, config=description, workdir=workdir))
+    return WriterList([*writers, ConsoleWriter(num_steps=num_steps, first_step=start)])
+
+
+def write_aside(path: Path, text: str) -> None:
+    """Writes a whole file or nothing: aside, then renamed."""
+    aside = path.with_name(path.name + ".tmp")
+    aside.write_text(text, encoding="utf-8")
+    os.replace(aside, path)
+
+
+def flops_per_step(config: ml_collections.ConfigDict, model: ElectraConfig) -> float:
+    """Matrix-product operations of one update."""
+    seq_len = config.data.seq_len
+    max_masked = max_masked_positions(seq_len, config.objective.mask_prob)
+    return train_step_flops(
+        model, batch_size=config.train.batch_size, seq_len=seq_len, max_masked=max_masked
+    )
+
+
+def describe(config: ml_collections.ConfigDict, setup: Setup, state: TrainState, start: int) -> str:
+    """What is about to run, in a few lines."""
+    corpus, train, batches = setup.corpus, config.train, setup.batches
+    parameters = sum(x.size for x in jax.tree.leaves(state.params))
+    tokens = train.num_train_steps * train.batch_size * config.data.seq_len
+    epochs = train.num_train_steps * train.batch_size / batches.num_examples
+    model = setup.model.config
+    layers = "scanned" if model.scan_layers else "unrolled"
+    lines = [
+        f"{config.name}: {parameters:,} parameters, {model.dtype}, layers {layers}, "
+        f"{parallel.describe_devices(setup.mesh)}, {config.parallel.backend}",
+        f"corpus: {corpus.num_tokens('train'):,} tokens in {corpus.num_documents('train'):,} "
+        f"documents, {corpus.num_documents('validation'):,} documents held out ({corpus.path})",
+        f"steps: {train.num_train_steps:,} of {train.batch_size} x {config.data.seq_len} tokens "
+        f"= {tokens:,}, {epochs:.1f} times the corpus",
+    ]
+    if config.optimizer.warmup_steps >= train.num_train_steps:
+        lines.append(
+            f"note: optimizer.warmup_steps={config.optimizer.warmup_steps} is not below "
+            f"train.num_train_steps={train.num_train_steps}: the rate stays far under its peak"
+        )
+    if start:
+        lines.append(f"resuming at step {start:,}")
+    return "\n".join(lines)
+
+
+def summarize_run(workdir: Path) -> str:
+    """Draws the curves and says in words how the run went."""
+    rows = read_rows(workdir / "metrics.jsonl")
+    draw_curves(rows, workdir / "curves.png", title=workdir.name)
+    trained = [row for row in rows if row["split"] == "train"]
+    held_out = [row for row in rows if row["split"] == "eval"][-1]
+    first, last = trained[0], trained[-1]
+    skipped = sum(row["skipped_steps"] for row in trained)
+    number = lambda value: "?" if value is None else f"{value:.3f}"  # noqa: E731
+    lines = [
+        "",
+        f"Trained {last['step']:,} steps.",
+        f"  generator loss      {number(first['mlm_loss'])} -> {number(last['mlm_loss'])} "
+        f"(held out {number(held_out['mlm_loss'])})",
+        f"  discriminator loss  {number(first['disc_loss'])} -> {number(last['disc_loss'])} "
+        f"(held out {number(held_out['disc_loss'])})",
+        f"  discriminator AUC   {number(held_out['disc_auc'])} held out (0.5 is chance, 1 perfect)",
+    ]
+    if skipped:
+        lines.append(f"  steps left out      {skipped} (loss or gradient not finite)")
+    lines += [
+        f"  checkpoint          {workdir / 'checkpoints' / str(last['step'])}",
+        f"  curves              {workdir / 'curves.png'}",
+        f"  all metrics         {workdir / 'metrics.jsonl'}, tensorboard --logdir {workdir}",
+    ]
+    return "\n".join(lines)
+
+
+def say(text: str) -> None:
+    """Prints in the one process that writes logs."""
+    if parallel.is_main_process():
+        print(text, flush=True)

@@ -1,0 +1,215 @@
+"""From a `ConfigDict` to the parts of a run, with every value checked. It goes no deeper."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Set
+from typing import Any
+
+import ml_collections
+
+from electra_jax.config import ElectraConfig
+from electra_jax.data import Corpus
+from electra_jax.errors import UserError
+from electra_jax.objectives import OBJECTIVES, Objective
+from electra_jax.parallel import BACKENDS, PLATFORMS
+
+# What "auto" means in the fields that follow the platform: bfloat16 where matrix units are fast
+# in it; layers written out where compiling twelve or more is cheap next to the speed it buys.
+PLATFORM_DEFAULTS = {
+    "cpu": {"dtype": "float32", "scan_layers": "unrolled"},
+    "gpu": {"dtype": "bfloat16", "scan_layers": "unrolled"},
+    "tpu": {"dtype": "bfloat16", "scan_layers": "scanned"},
+}
+_LAYER_LOOPS = {"unrolled": False, "scanned": True}
+
+# Fields that may differ when a run is resumed: they change where and how often things happen, or
+# how far the run goes, not what it computes up to there (num_train_steps stretches the schedule:
+# said aloud). "data.path" may differ because the corpus's fingerprint must not.
+_MAY_CHANGE = (
+    "platform",
+    "name",
+    "data.path",
+    "model.dtype",
+    "model.scan_layers",
+    "parallel.",
+    "logging.",
+    "train.num_train_steps",
+    "train.num_microbatches",
+    "train.log_every",
+    "train.eval_every",
+    "train.eval_batches",
+    "train.checkpoint_every",
+    "train.keep_checkpoints",
+    "train.keep_checkpoint_every",
+    "train.on_nonfinite",
+)
+
+
+def _positive(value: Any) -> bool:
+    return value > 0
+
+
+def _not_negative(value: Any) -> bool:
+    return value >= 0
+
+
+def _share(value: Any) -> bool:
+    return 0 < value < 1
+
+
+# field: (test, what it asks)
+_CHECKS = {
+    "data.seq_len": (lambda value: value >= 8, "must be at least 8"),
+    "objective.mask_prob": (_share, "must lie between 0 and 1"),
+    "objective.temperature": (_positive, "must be positive"),
+    "objective.generator_weight": (_not_negative, "must not be negative"),
+    "objective.discriminator_weight": (_not_negative, "must not be negative"),
+    "optimizer.learning_rate": (_positive, "must be positive"),
+    "optimizer.warmup_steps": (_not_negative, "must not be negative"),
+    "optimizer.weight_decay": (_not_negative, "must not be negative"),
+    "optimizer.b1": (lambda value: 0 <= value < 1, "must lie in [0, 1)"),
+    "optimizer.b2": (lambda value: 0 <= value < 1, "must lie in [0, 1)"),
+    "optimizer.eps": (_positive, "must be positive"),
+    "optimizer.max_grad_norm": (_positive, "must be positive"),
+    "train.batch_size": (_positive, "must be positive"),
+    "train.num_train_steps": (_positive, "must be positive"),
+    "train.num_microbatches": (_positive, "must be positive"),
+    "train.log_every": (_positive, "must be positive"),
+    "train.eval_every": (_positive, "must be positive"),
+    "train.eval_batches": (_positive, "must be positive"),
+    "train.checkpoint_every": (_positive, "must be positive"),
+    "train.keep_checkpoints": (_positive, "must be positive"),
+    "seed": (lambda value: 0 <= value < 2**32, "must lie in [0, 2**32)"),
+}
+_CHOICES = {
+    "platform": PLATFORMS,
+    "parallel.backend": BACKENDS,
+    "objective.name": tuple(OBJECTIVES),
+    "data.example_format": ("segments", "packed"),
+    "train.on_nonfinite": ("raise", "skip"),
+    "model.dtype": ("auto", "float32", "bfloat16"),
+    "model.scan_layers": ("auto", *_LAYER_LOOPS),
+}
+
+
+def check_values(config: ml_collections.ConfigDict) -> None:
+    """Checks what can be checked without a corpus or a device.
+
+    Raises:
+      UserError: naming the field, its value and the remedy.
+    """
+    flat = flatten(config.to_dict())
+    missing = [name for name in (*_CHECKS, *_CHOICES) if name not in flat]
+    if missing:
+        raise UserError(
+            f"the config has no field {missing[0]}: start from configs/common.py's get_config"
+        )
+    for name, (test, wanted) in _CHECKS.items():
+        try:
+            passes = test(flat[name])
+        except TypeError as error:
+            raise UserError(f"{name}={flat[name]!r} must be a number") from error
+        if not passes:
+            raise UserError(f"{name}={flat[name]!r} {wanted}")
+    for name, choices in _CHOICES.items():
+        if flat[name] not in choices:
+            raise UserError(f"{name}={flat[name]!r} is unknown: use one of {', '.join(choices)}")
+    _check_fields("objective", config.objective, OBJECTIVES[config.objective.name], {"name"})
+    model = model_config(config, "cpu", vocab_size=config.model.vocab_size or 1)
+    if config.data.seq_len > model.max_positions:
+        raise UserError(
+            f"data.seq_len={config.data.seq_len} is longer than "
+            f"model.max_positions={model.max_positions}: shorten the one or raise the other"
+        )
+
+
+def _check_fields(
+    group: str, values: Mapping[str, Any], dataclass: type, also: Set[str] = frozenset()
+) -> None:
+    known = {field.name for field in dataclasses.fields(dataclass)} | also
+    for name in sorted(set(values) - known):
+        raise UserError(f"{group}.{name}={values[name]!r}: {dataclass.__name__} has no such field")
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} as {"a.b": 1}."""
+    flat = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def model_config(
+    config: ml_collections.ConfigDict, platform: str, *, vocab_size: int
+) -> ElectraConfig:
+    """The architecture, with what follows the platform ("cpu", "gpu" or "tpu") filled in.
+
+    Args:
+      vocab_size: the corpus's, used where `config.model.vocab_size` is None.
+
+    Raises:
+      UserError: for an impossible combination.
+    """
+    fields = dict(config.model)
+    _check_fields("model", fields, ElectraConfig)
+    for name, value in PLATFORM_DEFAULTS[platform].items():
+        fields[name] = value if fields[name] == "auto" else fields[name]
+    fields["scan_layers"] = _LAYER_LOOPS[fields["scan_layers"]]
+    fields["vocab_size"] = fields["vocab_size"] or vocab_size
+    return ElectraConfig(**fields)
+
+
+def check_corpus(model: ElectraConfig, corpus: Corpus) -> None:
+    """Raises UserError if the corpus has ids that the model has no row for."""
+    if model.vocab_size < corpus.vocab_size:
+        raise UserError(
+            f"model.vocab_size={model.vocab_size} is smaller than the vocabulary of {corpus.path}, "
+            f"{corpus.vocab_size}: leave the field out to take the corpus's"
+        )
+
+
+def make_objective(config: ml_collections.ConfigDict, corpus: Corpus) -> Objective:
+    """The objective chosen by name, its special ids from the corpus's tokenizer."""
+    numbers = {name: value for name, value in config.objective.items() if name != "name"}
+    return OBJECTIVES[config.objective.name](corpus.vocab_size, corpus.special_ids, **numbers)
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Fields that differ between two nested configs: {"train.batch_size": (before, now)}."""
+    before, now = flatten(before), flatten(now)
+    names = sorted(before.keys() | now.keys())
+    pairs = {name: (before.get(name), now.get(name)) for name in names}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def check_same_run(before: Mapping[str, Any], now: Mapping[str, Any], workdir: Any) -> list[str]:
+    """Compares the description of the run a workdir holds with that of the run asked for.
+
+    Args:
+      before, now: {"config": nested config, "corpus": {"fingerprint": ...}}.
+
+    Returns:
+      A line for each difference that is allowed.
+
+    Raises:
+      UserError: for another corpus, model, objective, optimiser or data order, naming both values.
+    """
+    notes = []
+    for name, (old, new) in differences(before["config"], now["config"]).items():
+        if not name.startswith(_MAY_CHANGE):
+            raise UserError(
+                f"{name}={new!r}, but the run in {workdir} has {old!r}: restore the value, or "
+                "choose another --workdir"
+            )
+        notes.append(f"{name}: {old!r} before, {new!r} now")
+    old, new = before["corpus"]["fingerprint"], now["corpus"]["fingerprint"]
+    if old != new:
+        raise UserError(
+            f"data.path: the corpus has fingerprint {new[:12]}, but the run in {workdir} began on "
+            f"{old[:12]}: give it that corpus, or choose another --workdir"
+        )
+    return notes

@@ -1,0 +1,58 @@
+"""The README's code and commands do what it says."""
+
+import re
+
+from small_run import ROOT, environment, generated_text, run
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_the_library_example_runs_as_it_stands(tmp_path):
+    import sys
+
+    (example,) = blocks("python")
+    variables = environment() | {"XDG_CACHE_HOME": str(tmp_path)}
+    result = run([sys.executable, "-c", example], env=variables, cwd=ROOT)
+    assert result.returncode == 0, result.stderr
+    loss, shape = result.stdout.splitlines()[-2:]
+    assert 20 < float(loss) < 60
+    assert shape == "(8, 32, 256)"
+
+
+def test_the_commands_for_your_own_text_run_as_they_stand(tmp_path):
+    """Only shortened: two layers, two steps."""
+    import sys
+
+    (tmp_path / "texts").mkdir()
+    for seed in range(3):
+        (tmp_path / "texts" / f"{seed}.txt").write_text(generated_text(60, seed=seed))
+    (commands,) = [block for block in blocks("") if "electra-jax prepare" in block]
+    prepare, train = commands.strip().splitlines()
+    prepare = prepare.replace(".venv/bin/electra-jax", f"{sys.executable} -m electra_jax.cli")
+    train = train.replace(".venv/bin/python train.py", f"{sys.executable} {ROOT / 'train.py'}")
+    train = train.replace("configs/", f"{ROOT}/configs/") + (
+        " --config.train.num_train_steps=2 --config.train.batch_size=2 --config.data.seq_len=16"
+        " --config.model.num_layers=1 --config.train.eval_batches=1"
+    )
+    variables = environment() | {"PYTHONPATH": str(ROOT)}
+    for command in (prepare, train):
+        arguments = [
+            str(path)
+            for word in command.split()
+            for path in (sorted(tmp_path.glob(word)) if "*" in word else [word])
+        ]
+        result = run(arguments, env=variables, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+    assert (tmp_path / "runs" / "mine" / "checkpoints" / "2").is_dir()
+    inspect = [sys.executable, "-m", "electra_jax.cli", "inspect", "corpora/mine"]
+    result = run(inspect, env=variables, cwd=tmp_path)
+    assert result.returncode == 0 and "all checksums are right" in result.stdout
+
+
+def test_every_file_it_links_to_exists():
+    for target in re.findall(r"\]\(([^)h][^)]*)\)", README):
+        assert (ROOT / target).exists(), target

@@ -1,0 +1,139 @@
+"""A run that is killed and started again ends as if nothing had happened, bit for bit."""
+
+import json
+import random
+import signal
+import subprocess
+import time
+
+import jax
+import numpy as np
+import pytest
+from small_run import command, environment, run
+
+from electra_jax.checkpoint import load_params
+from electra_jax.writers import read_rows
+
+NUM_STEPS = 30
+TIMES = ("tokens_per_second", "eta_seconds")
+
+
+def rows_without_times(workdir):
+    rows = read_rows(workdir / "metrics.jsonl")
+    return [{k: v for k, v in row.items() if k not in TIMES} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(corpus_path, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("undisturbed") / "run"
+    result = run(command(corpus_path, workdir, train__num_train_steps=NUM_STEPS))
+    assert result.returncode == 0, result.stderr
+    return workdir
+
+
+def assert_same_run(workdir, other):
+    (params, metadata), (other_params, other_metadata) = load_params(workdir), load_params(other)
+    jax.tree.map(np.testing.assert_array_equal, params, other_params)
+    assert metadata["window"] == other_metadata["window"] == {}
+    assert rows_without_times(workdir) == rows_without_times(other)
+
+
+def wait_for(condition, process, seconds=120):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and process.poll() is None and not condition():
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_killed_at_any_moment_and_started_again_ends_bitwise_equal(
+    seed, corpus_path, undisturbed, tmp_path
+):
+    """Kills at three random moments: between steps, inside a save, inside an evaluation."""
+    rng, workdir = random.Random(seed), tmp_path / "run"
+    arguments = command(corpus_path, workdir, train__num_train_steps=NUM_STEPS)
+    metrics = workdir / "metrics.jsonl"
+    for _ in range(3):
+        before = len(read_rows(metrics)) if metrics.exists() else 0
+        process = subprocess.Popen(
+            arguments, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        wanted = before + rng.randrange(4)
+        wait_for(lambda: metrics.exists() and len(read_rows(metrics)) >= wanted, process)  # noqa: B023
+        time.sleep(rng.random() * 0.3)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    result = run(arguments)
+    assert result.returncode == 0, result.stderr
+    assert_same_run(workdir, undisturbed)
+
+
+def test_stopping_half_way_and_going_further_logs_each_step_once(corpus_path, undisturbed):
+    steps = [(row["step"], row["split"]) for row in read_rows(undisturbed / "metrics.jsonl")]
+    assert steps == sorted(set(steps), key=lambda pair: (pair[0], pair[1] == "eval"))
+    assert [step for step, split in steps if split == "train"] == list(range(3, NUM_STEPS + 1, 3))
+    assert [step for step, split in steps if split == "eval"] == [10, 20, 30]
+
+
+def test_the_last_step_is_saved_and_the_run_describes_itself(undisturbed, corpus_path):
+    assert (undisturbed / "checkpoints" / str(NUM_STEPS)).is_dir()
+    assert (undisturbed / "curves.png").stat().st_size > 1000
+    assert (undisturbed / "tokenizer" / "vocab.txt").exists()
+    description = json.loads((undisturbed / "config.json").read_text())
+    assert description["config"]["model"]["hidden_size"] == 32
+    assert description["corpus"]["path"] == str(corpus_path)
+
+
+def test_a_finished_run_started_again_changes_nothing(undisturbed, corpus_path):
+    before = rows_without_times(undisturbed)
+    result = run(command(corpus_path, undisturbed, train__num_train_steps=NUM_STEPS))
+    assert result.returncode == 0 and f"Trained {NUM_STEPS} steps" in result.stdout
+    assert rows_without_times(undisturbed) == before
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        (
+            {"model__hidden_size": 64},
+            "model.hidden_size=64, but the run in {workdir} has 32: restore the value, or choose "
+            "another --workdir",
+        ),
+        (
+            {"optimizer__learning_rate": 0.5},
+            "optimizer.learning_rate=0.5, but the run in {workdir} has 0.002: restore the value, "
+            "or choose another --workdir",
+        ),
+        (
+            {"train__num_train_steps": 20},
+            "train.num_train_steps=20, but the run in {workdir} is already at step 30: raise it, "
+            "or choose another --workdir",
+        ),
+    ],
+)
+def test_a_workdir_with_another_run_is_refused(overrides, message, corpus_path, undisturbed):
+    before = rows_without_times(undisturbed)
+    fields = {"train__num_train_steps": NUM_STEPS} | overrides
+    result = run(command(corpus_path, undisturbed, **fields))
+    assert result.returncode == 2
+    assert result.stderr == f"error: {message.format(workdir=undisturbed)}\n"
+    assert rows_without_times(undisturbed) == before
+
+
+def test_another_corpus_is_refused_with_both_fingerprints(undisturbed, corpus_path, tmp_path):
+    from small_run import generated_text
+
+    from electra_jax.data import Corpus, prepare_corpus
+
+    (tmp_path / "text.txt").write_text(generated_text(100, seed=1))
+    other = prepare_corpus(
+        [tmp_path / "text.txt"],
+        tmp_path / "corpus",
+        train_tokenizer="wordpiece",
+        vocab_size=200,
+        validation_fraction=0.1,
+    )
+    result = run(command(other.path, undisturbed, train__num_train_steps=NUM_STEPS))
+    prints = other.fingerprint[:12], Corpus.open(corpus_path).fingerprint[:12]
+    assert result.returncode == 2
+    assert all(fingerprint in result.stderr for fingerprint in prints)
+    assert result.stderr.startswith("error: data.path: ") and result.stderr.count("\n") == 1

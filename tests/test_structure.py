@@ -1,0 +1,132 @@
+"""The rules of CONTRIBUTING.md that a program can check by reading the code."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "electra_jax"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+# Each layer may import from those before it, and from its own.
+LAYERS = (
+    ("errors", "special_ids", "config"),
+    ("dropout", "modeling", "flops", "corruption", "losses", "objectives", "optimizer"),
+    ("train_state", "steps"),
+    ("parallel", "checkpoint", "writers", "curves", "loop", "run_config"),
+    ("pretraining", "command_line"),
+    ("cli",),
+)
+# The data package stands beside the first three layers: NumPy, no JAX.
+DATA_MAY_IMPORT = {"errors", "special_ids", "data"}
+PURE = {name for layer in LAYERS[:3] for name in layer}
+
+
+def part(path: Path) -> str:
+    """Name of the module or sub-package directly below the package."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> set[str]:
+    """Dotted names of everything a module imports, wherever in the module."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def parts_imported(path: Path) -> set[str]:
+    own = {name for name in imports(path) if name.startswith("electra_jax.")}
+    return {name.split(".")[1] for name in own}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_one_way(path):
+    if part(path) == "__init__":
+        return
+    if part(path) == "data":
+        assert parts_imported(path) <= DATA_MAY_IMPORT
+        return
+    (level,) = [i for i, layer in enumerate(LAYERS) if part(path) in layer]
+    allowed = {name for layer in LAYERS[: level + 1] for name in layer}
+    assert parts_imported(path) <= allowed | ({"data"} if level >= 3 else set())
+
+
+def importers(prefix: str) -> set[str]:
+    return {
+        str(path.relative_to(PACKAGE))
+        for path in MODULES
+        if any(name == prefix or name.startswith(prefix + ".") for name in imports(path))
+    }
+
+
+def test_only_checkpoint_imports_orbax():
+    assert importers("orbax") == {"checkpoint.py"}
+
+
+def test_only_parallel_names_a_mesh_a_device_or_pmap():
+    words = ("jax.pmap", "jax.devices", "Mesh(", "make_mesh(", "NamedSharding", "shard_map")
+    for path in MODULES:
+        if part(path) != "parallel":
+            code = path.read_text(encoding="utf-8").replace("parallel.make_mesh(", "")
+            assert not [word for word in words if word in code], path
+
+
+def test_only_the_loop_has_a_clock():
+    assert {name for name in importers("time") if not name.startswith("data/")} == {"loop.py"}
+
+
+def test_the_pure_core_touches_no_files_and_no_configs():
+    for path in MODULES:
+        if part(path) in PURE:
+            assert not imports(path) & {"os", "pathlib.Path", "time", "ml_collections", "sys"}, path
+            assert "open(" not in path.read_text(encoding="utf-8")
+
+
+def test_the_data_package_does_without_jax():
+    assert not {name for name in importers("jax") if name.startswith("data/")}
+
+
+def test_no_pickle_no_eval_no_shell():
+    for path in MODULES:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        calls = {node.func.id for node in ast.walk(tree) if _is_plain_call(node)}
+        assert not calls & {"eval", "exec"}, path
+        assert "shell=True" not in path.read_text(encoding="utf-8")
+    assert not importers("pickle")
+
+
+def _is_plain_call(node) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+
+
+def lines_of(path: Path, name: str) -> int:
+    """Lines of a function's body, its docstring left out."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            first = node.body[1] if ast.get_docstring(node) else node.body[0]
+            return node.end_lineno - first.lineno + 1
+    raise LookupError(name)
+
+
+def test_files_and_the_two_functions_at_the_heart_stay_short():
+    for path in MODULES:
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 400, path
+    assert lines_of(PACKAGE / "steps.py", "train_step") < 50
+    assert lines_of(PACKAGE / "loop.py", "fit") < 60
+
+
+def test_importing_the_package_loads_neither_tensorflow_nor_torch():
+    code = (
+        "import sys, electra_jax\n"
+        "heavy = {'tensorflow', 'tensorflow_datasets', 'torch', 'matplotlib', 'sklearn', 'wandb'}\n"
+        "sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr

@@ -1,0 +1,20 @@
+"""Pre-trains ELECTRA.
+
+python train.py --config=configs/small.py [--config.FIELD=VALUE ...] [--workdir=DIR]
+"""
+
+import sys
+
+from electra_jax import command_line
+
+
+def main() -> None:
+    """Reads the command line and trains."""
+    config, workdir = command_line.parse_config(sys.argv, default_workdir="runs/{name}")
+    from electra_jax.pretraining import train_and_evaluate
+
+    train_and_evaluate(config, workdir)
+
+
+if __name__ == "__main__":
+    sys.exit(command_line.run(main))
