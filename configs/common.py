@@ -56,6 +56,7 @@ def get_config(platform: str = "") -> config_dict.ConfigDict:
 
     data = config.data = config_dict.ConfigDict()
     data.path = config_dict.placeholder(str)  # a corpus directory; None: the default corpus
+    data.default_vocab_size = 8192  # of the default corpus
     data.seq_len = 128
     data.example_format = "segments"  # two segments, as the original; or packed: no padding
 

@@ -104,18 +104,20 @@ def load_params(workdir: Path | str, step: int | None = None) -> tuple[Any, dict
     directory = Path(workdir).absolute() / "checkpoints"
     if not directory.is_dir():
         raise UserError(f"{workdir}: holds no checkpoints/: give the --workdir of a training run")
-    with ocp.CheckpointManager(directory) as manager:
+    handlers = {"params": ocp.PyTreeCheckpointHandler(), "metadata": ocp.JsonCheckpointHandler()}
+    with ocp.CheckpointManager(directory, item_handlers=handlers) as manager:
         step = manager.latest_step() if step is None else step
         if step is None or step not in manager.all_steps():
             raise UserError(
                 f"{workdir}: no checkpoint at step {step}, there are {sorted(manager.all_steps())}"
             )
-        metadata = manager.restore(step, args=ocp.args.Composite(metadata=ocp.args.JsonRestore()))[
-            "metadata"
-        ]
-    params_path = directory / str(step) / "params"
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-        saved = reader.metadata(params_path).item_metadata
-        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved.tree)
-        params = reader.restore(params_path, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
-    return params, metadata
+        saved = manager.item_metadata(step)["params"].tree
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved)
+        items = manager.restore(
+            step,
+            args=ocp.args.Composite(
+                params=ocp.args.PyTreeRestore(restore_args=as_numpy),
+                metadata=ocp.args.JsonRestore(),
+            ),
+        )
+    return items["params"], items["metadata"]

@@ -163,7 +163,7 @@ def open_corpus(config: ml_collections.ConfigDict) -> Corpus:
         "No data.path: using the default corpus, the English documentation that comes with this "
         "Python and its packages."
     )
-    return documentation_corpus(progress=say)
+    return documentation_corpus(config.data.default_vocab_size, progress=say)
 
 
 def make_batches(config: ml_collections.ConfigDict, corpus: Corpus, split: str) -> TokenBatches:
@@ -234,9 +234,16 @@ def open_workdir(
             f"--workdir={workdir} holds a metrics.jsonl but no config.json, so it is no run of "
             "this program: choose another"
         )
-    checkpointer = Checkpointer(
-        workdir / "checkpoints", keep=train.keep_checkpoints, keep_every=train.keep_checkpoint_every
-    )
+    try:
+        checkpointer = Checkpointer(
+            workdir / "checkpoints",
+            keep=train.keep_checkpoints,
+            keep_every=train.keep_checkpoint_every,
+        )
+    except OSError as error:
+        raise UserError(
+            f"--workdir={workdir} cannot be written ({error.strerror}): choose another"
+        ) from error
     start = checkpointer.latest_step() or 0
     try:
         if start:

@@ -30,6 +30,7 @@ _MAY_CHANGE = (
     "platform",
     "name",
     "data.path",
+    "data.default_vocab_size",
     "model.dtype",
     "model.scan_layers",
     "parallel.",
@@ -60,6 +61,7 @@ def _share(value: Any) -> bool:
 
 # field: (test, what it asks)
 _CHECKS = {
+    "data.default_vocab_size": (lambda value: value >= 256, "must be at least 256"),
     "data.seq_len": (lambda value: value >= 8, "must be at least 8"),
     "objective.mask_prob": (_share, "must lie between 0 and 1"),
     "objective.temperature": (_positive, "must be positive"),
