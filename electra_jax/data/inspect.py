@@ -20,7 +20,7 @@ def unigram_entropy(counts: np.ndarray) -> float:
 
 
 def token_counts(corpus: Corpus, split: str) -> np.ndarray:
-    """How often each id occurs in a split, int64 [vocab_size]; document separators left out."""
+    """How often each id occurs in a split, int64 [vocab_size]; the stored [SEP]s left out."""
     counts = np.zeros(corpus.vocab_size, np.int64)
     for shard in corpus.shards(split):
         counts += np.bincount(shard.tokens, minlength=corpus.vocab_size)

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -14,7 +15,7 @@ from small_run import command, environment, run
 from electra_jax.checkpoint import load_params
 from electra_jax.writers import read_rows
 
-NUM_STEPS = 30
+NUM_STEPS = 60
 TIMES = ("tokens_per_second", "eta_seconds")
 
 
@@ -44,34 +45,69 @@ def wait_for(condition, process, seconds=120):
         time.sleep(0.005)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_killed_at_any_moment_and_started_again_ends_bitwise_equal(
     seed, corpus_path, undisturbed, tmp_path
 ):
-    """Kills at three random moments: between steps, inside a save, inside an evaluation."""
+    """Kills at random moments: between steps, inside a save, inside an evaluation."""
     rng, workdir = random.Random(seed), tmp_path / "run"
     arguments = command(corpus_path, workdir, train__num_train_steps=NUM_STEPS)
     metrics = workdir / "metrics.jsonl"
+    killed_at = []
     for _ in range(3):
-        before = len(read_rows(metrics)) if metrics.exists() else 0
+        before = last_step(metrics)
         process = subprocess.Popen(
             arguments, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        wanted = before + rng.randrange(4)
-        wait_for(lambda: metrics.exists() and len(read_rows(metrics)) >= wanted, process)  # noqa: B023
-        time.sleep(rng.random() * 0.3)
-        process.send_signal(signal.SIGKILL)
+        wanted = before + rng.randrange(1, 12)
+        wait_for(lambda: last_step(metrics) >= wanted, process)  # noqa: B023
+        time.sleep(rng.random() * 0.05)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            killed_at.append(last_step(metrics))
         process.wait()
+    assert len(killed_at) >= 2 and max(killed_at) < NUM_STEPS, killed_at
     result = run(arguments)
     assert result.returncode == 0, result.stderr
+    assert "resuming at step" in result.stdout
     assert_same_run(workdir, undisturbed)
 
 
-def test_stopping_half_way_and_going_further_logs_each_step_once(corpus_path, undisturbed):
+def last_step(metrics):
+    return read_rows(metrics)[-1]["step"] if metrics.exists() and metrics.stat().st_size else 0
+
+
+def test_each_step_is_logged_once(undisturbed):
     steps = [(row["step"], row["split"]) for row in read_rows(undisturbed / "metrics.jsonl")]
-    assert steps == sorted(set(steps), key=lambda pair: (pair[0], pair[1] == "eval"))
+    assert len(steps) == len(set(steps))
     assert [step for step, split in steps if split == "train"] == list(range(3, NUM_STEPS + 1, 3))
-    assert [step for step, split in steps if split == "eval"] == [10, 20, 30]
+    assert [step for step, split in steps if split == "eval"] == list(range(10, NUM_STEPS + 1, 10))
+
+
+def test_four_devices_under_pmap_log_the_same_losses(corpus_path, undisturbed, tmp_path):
+    arguments = command(
+        corpus_path, tmp_path, train__num_train_steps=NUM_STEPS, parallel__backend="pmap"
+    )
+    result = run(arguments, env=environment() | {"JAX_NUM_CPU_DEVICES": "4"})
+    assert result.returncode == 0, result.stderr
+    assert "4 x cpu, pmap" in result.stdout
+    for row, expected in zip(
+        rows_without_times(tmp_path), rows_without_times(undisturbed), strict=True
+    ):
+        # Rounding grows with the steps.
+        assert row["loss"] == pytest.approx(
+            expected["loss"], rel=1e-5 if row["step"] < 10 else 0.02
+        )
+
+
+def test_a_run_can_be_made_longer_and_says_so(corpus_path, undisturbed, tmp_path):
+    shutil.copytree(undisturbed, tmp_path / "run")
+    longer = NUM_STEPS + 3
+    result = run(command(corpus_path, tmp_path / "run", train__num_train_steps=longer))
+    assert result.returncode == 0, result.stderr
+    note = f"Changed since this run began: train.num_train_steps: {NUM_STEPS} before, {longer} now"
+    assert note in result.stdout
+    assert last_step(tmp_path / "run" / "metrics.jsonl") == longer
 
 
 def test_the_last_step_is_saved_and_the_run_describes_itself(undisturbed, corpus_path):
@@ -105,7 +141,7 @@ def test_a_finished_run_started_again_changes_nothing(undisturbed, corpus_path):
         ),
         (
             {"train__num_train_steps": 20},
-            "train.num_train_steps=20, but the run in {workdir} is already at step 30: raise it, "
+            "train.num_train_steps=20, but the run in {workdir} is already at step 60: raise it, "
             "or choose another --workdir",
         ),
     ],
