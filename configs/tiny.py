@@ -1,6 +1,11 @@
-"""A model for a first look: trains in under three minutes on two CPU cores.
+"""A model for a first look: trains in about two minutes on two CPU cores.
 
 python train.py --config=configs/tiny.py
+
+Small enough to leave the plateau on which every model of this kind begins (it knows how often
+each token occurs, nothing of its context) within those minutes: the default corpus in 256 word
+pieces, hardly more than letters, a quarter of them masked. The generator's loss falls quickly to
+that plateau at about 4.2, and from about step 900 on below it.
 """
 
 from configs import common
@@ -11,17 +16,22 @@ def get_config(platform: str = ""):
     config = common.get_config(platform)
     config.name = "tiny"
     config.model.embedding_size = 64
-    config.model.hidden_size = 128
+    config.model.hidden_size = 64
     config.model.num_layers = 2
-    config.model.num_heads = 2
+    config.model.num_heads = 4
     config.model.generator_size = 0.5
-    config.data.seq_len = 64
-    config.train.batch_size = 32
-    config.train.num_train_steps = 800
-    config.train.log_every = 20
-    config.train.eval_every = 200
-    config.train.eval_batches = 20
-    config.train.checkpoint_every = 200
+    config.model.init_stddev = 0.08  # 0.02 suits widths of 256 and more
+    config.model.dropout_rate = 0.0  # the text is seen less than twice
+    config.model.attention_dropout_rate = 0.0
+    config.objective.mask_prob = 0.25
     config.optimizer.learning_rate = 2e-3
-    config.optimizer.warmup_steps = 80
+    config.optimizer.warmup_steps = 100
+    config.data.default_vocab_size = 256
+    config.data.seq_len = 32
+    config.train.batch_size = 128
+    config.train.num_train_steps = 1300
+    config.train.log_every = 50
+    config.train.eval_every = 250
+    config.train.eval_batches = 20
+    config.train.checkpoint_every = 500
     return config
