@@ -10,6 +10,9 @@ from electra_jax import command_line
 
 def main() -> None:
     """Reads the command line and trains."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(__doc__.strip())
+        return
     config, workdir = command_line.parse_config(sys.argv, default_workdir="runs/{name}")
     from electra_jax.pretraining import train_and_evaluate
 

@@ -1,11 +1,11 @@
-"""A model for a first look: trains in about two minutes on two CPU cores.
+"""A model for a first look at every part: trains in about two minutes on two CPU cores.
 
 python train.py --config=configs/tiny.py
 
-Small enough to leave the plateau on which every model of this kind begins (it knows how often
-each token occurs, nothing of its context) within those minutes: the default corpus in 256 word
-pieces, hardly more than letters, a quarter of them masked. The generator's loss falls quickly to
-that plateau at about 4.2, and from about step 900 on below it.
+Two minutes are 6 M tokens, so the default corpus is cut into 256 word pieces, hardly more than
+letters, and a quarter of them are masked. Expect the generator's loss to fall from 5.2 to about
+4.1, a little below what token frequencies alone give, and the discriminator's area under the curve
+to reach about 0.56: models of this kind learn frequencies first and context, slowly, after them.
 """
 
 from configs import common
@@ -29,7 +29,7 @@ def get_config(platform: str = ""):
     config.data.default_vocab_size = 256
     config.data.seq_len = 32
     config.train.batch_size = 128
-    config.train.num_train_steps = 1300
+    config.train.num_train_steps = 1500
     config.train.log_every = 50
     config.train.eval_every = 250
     config.train.eval_batches = 20

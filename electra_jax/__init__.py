@@ -5,6 +5,7 @@ config -> corpus -> batch_at(step) -> train_step(state, batch) -> metrics, check
 
 from electra_jax.config import ElectraConfig
 from electra_jax.data import Corpus, TokenBatches, documentation_corpus, prepare_corpus
+from electra_jax.dropout import dropout_seeds
 from electra_jax.errors import UserError
 from electra_jax.modeling import Electra
 from electra_jax.objectives import OBJECTIVES, pretraining_loss
@@ -29,6 +30,7 @@ __all__ = [
     "UserError",
     "create_train_state",
     "documentation_corpus",
+    "dropout_seeds",
     "eval_step",
     "make_mesh",
     "make_optimizer",

@@ -26,7 +26,7 @@ def run(main: Callable[[], object]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\\ninterrupted: the same command goes on from the last checkpoint", file=sys.stderr)
+        print("\ninterrupted: the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
     return 0
 
@@ -49,6 +49,7 @@ def parse_config(
         None,
         "configuration file (Python), with an argument after a colon",
         lock_config=True,
+        sys_argv=list(argv),
         flag_values=values,
     )
     flags.DEFINE_string("workdir", None, "directory of the run", flag_values=values)

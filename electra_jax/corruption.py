@@ -133,13 +133,14 @@ def sample_tokens(uniforms: jax.Array, logits: jax.Array, *, vocab_size: int) ->
     Args:
       uniforms: float32 [..., 2] in [0, 1).
       logits: float32 [..., padded V].
-      vocab_size: V; no id beyond it is returned.
+      vocab_size: V; the logits past it count as minus infinity.
 
     Returns:
       int32 [...].
     """
-    padding = -logits.shape[-1] % _SAMPLING_BLOCK
+    logits = jnp.where(jnp.arange(logits.shape[-1]) < vocab_size, logits, -jnp.inf)
     weights = jnp.exp(logits - logits.max(axis=-1, keepdims=True))
+    padding = -logits.shape[-1] % _SAMPLING_BLOCK
     weights = jnp.pad(weights, [(0, 0)] * (logits.ndim - 1) + [(0, padding)])
     weights = weights.reshape(logits.shape[:-1] + (-1, _SAMPLING_BLOCK))
     block = _invert(weights.sum(axis=-1), uniforms[..., 0])

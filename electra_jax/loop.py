@@ -11,9 +11,10 @@ always saved.
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -43,7 +44,7 @@ def fit(
     num_steps: int,
     cadence: Cadence,
     log: StepLog,
-    evaluate: Callable[[TrainState], Mapping[str, float]],
+    evaluate: Callable[[TrainState], Mapping[str, Any]],
     save: Callable[[TrainState, Mapping[str, Any]], None],
 ) -> TrainState:
     """Trains up to `num_steps` updates and returns the final state.
@@ -53,7 +54,7 @@ def fit(
       train_step: `(state, batch) -> (state, sums)`.
       batch_at: the batch of update n, counted from 0.
       log: collects the sums and writes rows.
-      evaluate: metrics of a state on held-out data.
+      evaluate: sums of a state on held-out data.
       save: called with a state and the sums that are not in a row yet.
 
     Raises:
@@ -70,7 +71,7 @@ def fit(
         if evaluates or saves:
             with log.pause():
                 if evaluates:
-                    log.writer.write(step, "eval", evaluate(state))
+                    log.write_evaluation(step, evaluate, state)
                 if saves:
                     log.writer.flush()
                     save(state, log.window)
@@ -127,10 +128,26 @@ class StepLog:
         self._pending.append((step, sums, ends_row))
         self._fetch(down_to=_IN_FLIGHT)
 
-    def pause(self) -> _Pause:
+    @contextlib.contextmanager
+    def pause(self) -> Iterator[None]:
         """Context in which everything so far is written and the speed's clock stands still."""
         self._fetch(down_to=0)
-        return _Pause(self)
+        began = time.perf_counter()
+        yield
+        self._clock += time.perf_counter() - began
+
+    def write_evaluation(
+        self, step: int, evaluate: Callable[[TrainState], Mapping[str, Any]], state: TrainState
+    ) -> None:
+        """Evaluates a state and writes the row."""
+        began = time.perf_counter()
+        sums = evaluate(state)
+        seconds = time.perf_counter() - began
+        row = self._summarize(sums) | {
+            "learning_rate": float(self._learning_rate(step - 1)),
+            "tokens_per_second": float(sums[self._tokens]) / seconds,
+        }
+        self.writer.write(step, "eval", row)
 
     def _fetch(self, down_to: int) -> None:
         while len(self._pending) > down_to:
@@ -139,6 +156,7 @@ class StepLog:
             self._check(step, sums)
             self.window = {k: v + self.window.get(k, 0.0) for k, v in sums.items()}
             self._timed_steps += 1
+            self.writer.advance(step)
             if ends_row:
                 self._write_row(step)
 
@@ -167,14 +185,3 @@ class StepLog:
         if self._utilisation is not None:
             row["model_flops_utilisation"] = self._utilisation * steps_per_second
         self.writer.write(step, "train", row)
-
-
-class _Pause:
-    def __init__(self, log: StepLog):
-        self._log = log
-
-    def __enter__(self) -> None:
-        self._began = time.perf_counter()
-
-    def __exit__(self, *_: Any) -> None:
-        self._log._clock += time.perf_counter() - self._began

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 # Bins over [-_AUC_RANGE, _AUC_RANGE] of the discriminator's logits, for the area under its
-# receiver operating characteristic. 0.01 of a logit a bin.
-AUC_BINS = 2000
-_AUC_RANGE = 10.0
+# receiver operating characteristic: 0.01 of a logit a bin. Logits past the range (a probability
+# within 2e-9 of 0 or 1) count as equal.
+AUC_BINS = 4000
+_AUC_RANGE = 20.0
 
 
 def token_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:

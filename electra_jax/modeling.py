@@ -132,8 +132,16 @@ class Embeddings(nn.Module):
         self.norm = LayerNorm(self.features, name="layer_norm")
 
     def __call__(self, input_ids, token_type_ids, dropout_seeds, site: int) -> jax.Array:
-        """Returns [B, L, E] in the compute dtype."""
+        """Returns [B, L, E] in the compute dtype.
+
+        Raises:
+          ValueError: if L is more than the positions.
+        """
         config, norm = self.config, self.norm()
+        if input_ids.shape[1] > config.max_positions:
+            raise ValueError(
+                f"{input_ids.shape[1]} tokens, but model.max_positions={config.max_positions}"
+            )
         x = self.word[input_ids] + self.token_type[token_type_ids]
         x = x + self.position[None, : input_ids.shape[1]]
         x = layer_norm(x, norm["scale"], norm["bias"], config.layer_norm_epsilon)
@@ -298,7 +306,8 @@ class Electra(nn.Module):
 
     Parameters: `embeddings`, `encoder` and `discriminator_head` are the discriminator;
     `generator_encoder` and `generator_head` (and `generator_embeddings` where the tables are not
-    shared) are the generator. Both `generate` and `discriminate` are pure functions of
+    shared) are the generator. Dropout is on where `dropout_seeds` are given (Linen's `rngs` are not
+    used). Both `generate` and `discriminate` are pure functions of
     (params, arrays): `model.apply({"params": params}, ..., method="discriminate")`.
     """
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from electra_jax.errors import UserError
@@ -61,8 +62,9 @@ def learning_rate_schedule(
     """
 
     def schedule(step):
-        decay = 1.0 - jnp.minimum(step, num_train_steps) / num_train_steps
-        warmup = jnp.minimum(1.0, step / warmup_steps) if warmup_steps else 1.0
+        xp = np if isinstance(step, int) else jnp  # a number asks nothing of the device
+        decay = 1.0 - xp.minimum(step, num_train_steps) / num_train_steps
+        warmup = xp.minimum(1.0, step / warmup_steps) if warmup_steps else 1.0
         return learning_rate * decay * warmup
 
     return schedule
@@ -89,11 +91,6 @@ def rules_by_name(params: Any, rules: Sequence[tuple[str, Any]], *, what: str) -
     return jax.tree_util.tree_map_with_path(value, params)
 
 
-def weight_decay_mask(params: Any) -> Any:
-    """True for each parameter that is decayed, by `WEIGHT_DECAY_RULES`."""
-    return rules_by_name(params, WEIGHT_DECAY_RULES, what="WEIGHT_DECAY_RULES")
-
-
 def make_optimizer(
     *,
     learning_rate: float,
@@ -104,15 +101,24 @@ def make_optimizer(
     b2: float = 0.999,
     eps: float = 1e-6,
     max_grad_norm: float = 1.0,
+    weight_decay_rules: Sequence[tuple[str, bool]] = WEIGHT_DECAY_RULES,
 ) -> optax.GradientTransformation:
     """Clip by global norm, Adam without bias correction, decoupled decay, scheduled rate.
 
     p -= rate * (m / (sqrt(v) + eps) + weight_decay * p). Defaults: Clark et al. 2020, Table 6.
+
+    Args:
+      weight_decay_rules: which parameters are decayed, as in `rules_by_name`; every parameter
+        must match one.
     """
+
+    def decayed(params):
+        return rules_by_name(params, weight_decay_rules, what="weight_decay_rules")
+
     return optax.chain(
         optax.clip_by_global_norm(max_grad_norm),
         scale_by_adam_without_bias_correction(b1, b2, eps),
-        optax.add_decayed_weights(weight_decay, mask=weight_decay_mask),
+        optax.add_decayed_weights(weight_decay, mask=decayed),
         optax.scale_by_learning_rate(
             learning_rate_schedule(learning_rate, warmup_steps, num_train_steps)
         ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -47,15 +48,15 @@ def choose_platform(platform: str) -> str:
     if platform not in PLATFORMS:
         raise UserError(f"platform={platform!r} is unknown: use one of {', '.join(PLATFORMS)}")
     try:
-        devices = jax.devices(None if platform == "auto" else platform)
+        devices = jax.local_devices(backend=None if platform == "auto" else platform)
     except RuntimeError as error:
         raise UserError(
             f"platform={platform!r} is not available: JAX finds {jax.default_backend()!r}. Install "
-            "JAX for it (README, Installation) or use platform=auto"
+            "JAX for it (README, GPU and TPU) or use platform=auto"
         ) from error
-    found = "gpu" if devices[0].platform in ("cuda", "rocm") else devices[0].platform
-    jax.config.update("jax_default_device", None if platform == "auto" else devices[0])
-    return found
+    if platform != "auto":
+        jax.config.update("jax_default_device", devices[0])
+    return "gpu" if devices[0].platform in ("cuda", "rocm") else devices[0].platform
 
 
 def enable_compilation_cache() -> None:
@@ -81,7 +82,7 @@ def peak_flops(mesh: Mesh) -> float | None:
     """Dense bfloat16 operations a second of all devices together; None where not known."""
     kind = mesh.devices.flat[0].device_kind.lower()
     for name, tera in _PEAK_TERAFLOPS:
-        if name in kind:
+        if re.search(rf"\b{name}\b", kind):
             return mesh.size * tera * 1e12
     return None
 
@@ -121,8 +122,13 @@ def shard_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Ar
     }
 
 
+def create(make: Callable[[], Any], mesh: Mesh) -> Any:
+    """Runs `make` on every device of the mesh: a replicated state, with no copy elsewhere."""
+    return jax.jit(make, out_shardings=NamedSharding(mesh, PartitionSpec()))()
+
+
 def replicate(state: Any, mesh: Mesh) -> Any:
-    """A copy of the state on every device of the mesh."""
+    """A copy of the state on every device of the mesh (of this process alone)."""
     return jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
 
 

@@ -74,7 +74,7 @@ def set_up(config: ml_collections.ConfigDict) -> Setup:
     return Setup(
         mesh=mesh,
         model=Electra(model_config),
-        objective=run_config.make_objective(config, corpus),
+        objective=run_config.make_objective(config, corpus.vocab_size, corpus.special_ids),
         schedule=learning_rate_schedule(
             config.optimizer.learning_rate, config.optimizer.warmup_steps, num_train_steps
         ),
@@ -181,8 +181,8 @@ def make_batches(config: ml_collections.ConfigDict, corpus: Corpus, split: str) 
 
 def make_evaluate(
     config: ml_collections.ConfigDict, setup: Setup
-) -> Callable[[TrainState], dict[str, float]]:
-    """A function from a state to its metrics on `train.eval_batches` held-out batches."""
+) -> Callable[[TrainState], dict[str, np.ndarray]]:
+    """A function from a state to the sums over `train.eval_batches` held-out batches."""
     run_eval_step = parallel.parallelize(
         functools.partial(eval_step, objective=setup.objective),
         setup.mesh,
@@ -193,10 +193,10 @@ def make_evaluate(
     num_batches = min(config.train.eval_batches, held_out.num_batches)
     rows = parallel.local_rows(held_out.batch_size)
 
-    def evaluate(state: TrainState) -> dict[str, float]:
+    def evaluate(state: TrainState) -> dict[str, np.ndarray]:
         sums = [run_eval_step(state, held_out.batch_at(i, rows)) for i in range(num_batches)]
         add = lambda *parts: np.sum(np.float64(parts), axis=0)  # noqa: E731
-        return setup.objective.summarize(jax.tree.map(add, *jax.device_get(sums)))
+        return jax.tree.map(add, *jax.device_get(sums))
 
     return evaluate
 
@@ -205,9 +205,12 @@ def initial_state(
     config: ml_collections.ConfigDict, setup: Setup, checkpointer: Checkpointer, start: int
 ) -> tuple[TrainState, dict[str, Any]]:
     """The state to go on from and the sums of the row under way there, on the mesh."""
-    key = jax.random.key(config.seed)
-    state = create_train_state(key, setup.model, setup.tx, seq_len=config.data.seq_len)
-    state = parallel.replicate(state, setup.mesh)
+
+    def make():
+        key = jax.random.key(config.seed)
+        return create_train_state(key, setup.model, setup.tx, seq_len=config.data.seq_len)
+
+    state = parallel.create(make, setup.mesh)
     if not start:
         return state, {}
     return checkpointer.restore(state, start), checkpointer.metadata(start)["window"]
@@ -229,11 +232,16 @@ def open_workdir(
     """
     if workdir.exists() and not workdir.is_dir():
         raise UserError(f"--workdir={workdir} is a file: choose a directory")
-    if (workdir / "metrics.jsonl").exists() and not (workdir / "config.json").exists():
+    known, rows = workdir / "config.json", workdir / "metrics.jsonl"
+    if rows.exists() and not known.exists():
         raise UserError(
             f"--workdir={workdir} holds a metrics.jsonl but no config.json, so it is no run of "
             "this program: choose another"
         )
+    if known.exists():
+        before, now = json.loads(known.read_text("utf-8")), json.loads(json.dumps(description))
+        for note in run_config.check_same_run(before, now, workdir):
+            say(f"Changed since this run began: {note}")
     try:
         checkpointer = Checkpointer(
             workdir / "checkpoints",
@@ -245,22 +253,23 @@ def open_workdir(
             f"--workdir={workdir} cannot be written ({error.strerror}): choose another"
         ) from error
     start = checkpointer.latest_step() or 0
-    try:
-        if start:
-            before = checkpointer.metadata(start)
-            now = json.loads(json.dumps(description))
-            for note in run_config.check_same_run(before, now, workdir):
-                say(f"Changed since this run began: {note}")
-        elif (workdir / "config.json").exists():
-            say(f"{workdir} holds no checkpoint yet: starting at step 0.")
-        if start > train.num_train_steps:
-            raise UserError(
-                f"train.num_train_steps={train.num_train_steps}, but the run in {workdir} is "
-                f"already at step {start}: raise it, or choose another --workdir"
-            )
-    except UserError:
+    logged = read_rows(rows)[-1]["step"] if rows.exists() and read_rows(rows) else 0
+    problem = None
+    if start > train.num_train_steps:
+        problem = (
+            f"train.num_train_steps={train.num_train_steps}, but the run in {workdir} is already "
+            f"at step {start}: raise it, or choose another --workdir"
+        )
+    elif logged - start > 2 * train.checkpoint_every:
+        problem = (
+            f"--workdir={workdir}: metrics.jsonl reaches step {logged}, but the newest checkpoint "
+            f"is of step {start}: bring the checkpoints back, or choose another"
+        )
+    if problem:
         checkpointer.close()
-        raise
+        raise UserError(problem)
+    if known.exists() and not start:
+        say(f"{workdir} holds no checkpoint yet: starting at step 0.")
     return checkpointer, start
 
 
@@ -328,7 +337,9 @@ def describe(config: ml_collections.ConfigDict, setup: Setup, state: TrainState,
 
 def summarize_run(workdir: Path) -> str:
     """Draws the curves and says in words how the run went."""
-    rows = read_rows(workdir / "metrics.jsonl")
+    rows = read_rows(workdir / "metrics.jsonl") if (workdir / "metrics.jsonl").exists() else []
+    if not rows:
+        return f"{workdir}: finished; there is no metrics.jsonl to draw curves from"
     draw_curves(rows, workdir / "curves.png", title=workdir.name)
     trained = [row for row in rows if row["split"] == "train"]
     held_out = [row for row in rows if row["split"] == "eval"][-1]
@@ -349,7 +360,10 @@ def summarize_run(workdir: Path) -> str:
     lines += [
         f"  checkpoint          {workdir / 'checkpoints' / str(last['step'])}",
         f"  curves              {workdir / 'curves.png'}",
-        f"  all metrics         {workdir / 'metrics.jsonl'}, tensorboard --logdir {workdir}",
+        f"  all metrics         {workdir / 'metrics.jsonl'}",
+        "Next: train on text of your own, with a larger model:",
+        "  electra-jax prepare TEXTS... --output DIR --train-tokenizer wordpiece",
+        "  python train.py --config=configs/small.py --config.data.path=DIR",
     ]
     return "\n".join(lines)
 

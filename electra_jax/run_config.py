@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 from collections.abc import Mapping, Set
 from typing import Any
 
@@ -13,6 +14,7 @@ from electra_jax.data import Corpus
 from electra_jax.errors import UserError
 from electra_jax.objectives import OBJECTIVES, Objective
 from electra_jax.parallel import BACKENDS, PLATFORMS
+from electra_jax.special_ids import SpecialIds
 
 # What "auto" means in the fields that follow the platform: bfloat16 where matrix units are fast
 # in it; layers written out where compiling twelve or more is cheap next to the speed it buys.
@@ -55,18 +57,10 @@ def _not_negative(value: Any) -> bool:
     return value >= 0
 
 
-def _share(value: Any) -> bool:
-    return 0 < value < 1
-
-
 # field: (test, what it asks)
 _CHECKS = {
     "data.default_vocab_size": (lambda value: value >= 256, "must be at least 256"),
     "data.seq_len": (lambda value: value >= 8, "must be at least 8"),
-    "objective.mask_prob": (_share, "must lie between 0 and 1"),
-    "objective.temperature": (_positive, "must be positive"),
-    "objective.generator_weight": (_not_negative, "must not be negative"),
-    "objective.discriminator_weight": (_not_negative, "must not be negative"),
     "optimizer.learning_rate": (_positive, "must be positive"),
     "optimizer.warmup_steps": (_not_negative, "must not be negative"),
     "optimizer.weight_decay": (_not_negative, "must not be negative"),
@@ -118,7 +112,18 @@ def check_values(config: ml_collections.ConfigDict) -> None:
         if flat[name] not in choices:
             raise UserError(f"{name}={flat[name]!r} is unknown: use one of {', '.join(choices)}")
     _check_fields("objective", config.objective, OBJECTIVES[config.objective.name], {"name"})
-    model = model_config(config, "cpu", vocab_size=config.model.vocab_size or 1)
+    make_objective(config, 1, SpecialIds(0, 0, 0, 0, 0))  # checks its own numbers
+    keep_every, every = config.train.keep_checkpoint_every, config.train.checkpoint_every
+    if keep_every is not None and (keep_every <= 0 or keep_every % every):
+        raise UserError(
+            f"train.keep_checkpoint_every={keep_every} must be a multiple of "
+            f"train.checkpoint_every={every}"
+        )
+    if config.logging.wandb and importlib.util.find_spec("wandb") is None:
+        raise UserError(
+            "logging.wandb=True but wandb is not installed: pip install wandb, or leave it off"
+        )
+    model = model_config(config, "cpu", vocab_size=1)
     if config.data.seq_len > model.max_positions:
         raise UserError(
             f"data.seq_len={config.data.seq_len} is longer than "
@@ -161,7 +166,7 @@ def model_config(
     for name, value in PLATFORM_DEFAULTS[platform].items():
         fields[name] = value if fields[name] == "auto" else fields[name]
     fields["scan_layers"] = _LAYER_LOOPS[fields["scan_layers"]]
-    fields["vocab_size"] = fields["vocab_size"] or vocab_size
+    fields["vocab_size"] = vocab_size if fields["vocab_size"] is None else fields["vocab_size"]
     return ElectraConfig(**fields)
 
 
@@ -174,10 +179,12 @@ def check_corpus(model: ElectraConfig, corpus: Corpus) -> None:
         )
 
 
-def make_objective(config: ml_collections.ConfigDict, corpus: Corpus) -> Objective:
-    """The objective chosen by name, its special ids from the corpus's tokenizer."""
+def make_objective(
+    config: ml_collections.ConfigDict, vocab_size: int, special_ids: SpecialIds
+) -> Objective:
+    """The objective chosen by name, for a tokenizer's ids."""
     numbers = {name: value for name, value in config.objective.items() if name != "name"}
-    return OBJECTIVES[config.objective.name](corpus.vocab_size, corpus.special_ids, **numbers)
+    return OBJECTIVES[config.objective.name](vocab_size, special_ids, **numbers)
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -202,6 +209,8 @@ def check_same_run(before: Mapping[str, Any], now: Mapping[str, Any], workdir: A
     """
     notes = []
     for name, (old, new) in differences(before["config"], now["config"]).items():
+        if name not in flatten(before["config"]):
+            continue  # a field that this program has and the one before had not
         if not name.startswith(_MAY_CHANGE):
             raise UserError(
                 f"{name}={new!r}, but the run in {workdir} has {old!r}: restore the value, or "

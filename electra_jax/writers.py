@@ -8,22 +8,29 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, TextIO
 
 from electra_jax.errors import UserError
 
 
-class MetricWriter(Protocol):
-    """Takes rows of metrics; `step` is the number of updates applied, `split` train or eval."""
+class MetricWriter:
+    """Takes rows of metrics; what a kind of writer does not need, it inherits as doing nothing."""
 
-    def write(self, step: int, split: str, metrics: Mapping[str, float]) -> None: ...
+    def write(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
+        """Takes a row: `step` is the number of steps taken, `split` "train" or "eval"."""
+        raise NotImplementedError
 
-    def flush(self) -> None: ...
+    def advance(self, step: int) -> None:
+        """A step has ended, whether or not a row follows."""
 
-    def close(self) -> None: ...
+    def flush(self) -> None:
+        """Everything so far is safe when this returns."""
+
+    def close(self) -> None:
+        """Ends the writing."""
 
 
-class JsonlWriter:
+class JsonlWriter(MetricWriter):
     """Appends one JSON object a row; what is not a finite number becomes null.
 
     Rows past `last_step`, and a last line that was cut by a kill, are removed first: the run
@@ -75,7 +82,7 @@ def read_rows(path: Path | str) -> list[dict[str, Any]]:
     return rows
 
 
-class ConsoleWriter:
+class ConsoleWriter(MetricWriter):
     """A progress bar on a terminal, one plain line a row elsewhere."""
 
     def __init__(self, *, num_steps: int, first_step: int = 0, stream: TextIO | None = None):
@@ -111,8 +118,9 @@ class ConsoleWriter:
         else:
             self._progress.console.print(line, highlight=False)
 
-    def flush(self) -> None:
-        pass
+    def advance(self, step: int) -> None:
+        if self._progress is not None:
+            self._progress.update(self._task, completed=step)
 
     def close(self) -> None:
         if self._progress is not None:
@@ -152,7 +160,7 @@ def duration(seconds: float) -> str:
     return f"{hour}:{minute:02}:{second:02}" if hour else f"{minute:02}:{second:02}"
 
 
-class TensorBoardWriter:
+class TensorBoardWriter(MetricWriter):
     """Scalars for TensorBoard; rows past `last_step` of an earlier run are hidden."""
 
     def __init__(self, directory: Path | str, *, last_step: int = 0):
@@ -173,33 +181,33 @@ class TensorBoardWriter:
         self._writer.close()
 
 
-class WandbWriter:
-    """Scalars for Weights & Biases.
-
-    Raises:
-      UserError: if the package is not installed.
-    """
+class WandbWriter(MetricWriter):
+    """Scalars for Weights & Biases; a resumed run goes on in the one it began."""
 
     def __init__(self, *, project: str, config: Mapping[str, Any], workdir: Path | str):
-        try:
-            import wandb
-        except ImportError as error:
-            raise UserError(
-                "logging.wandb=True but wandb is not installed: pip install wandb, or leave it off"
-            ) from error
-        self._run = wandb.init(project=project, config=dict(config), dir=str(workdir))
+        import secrets
+
+        import wandb
+
+        id_file = Path(workdir) / "wandb_id.txt"
+        if not id_file.exists():
+            id_file.write_text(secrets.token_hex(8))
+        self._run = wandb.init(
+            project=project,
+            config=dict(config),
+            dir=str(workdir),
+            id=id_file.read_text(),
+            resume="allow",
+        )
 
     def write(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
         self._run.log({f"{split}/{name}": value for name, value in metrics.items()}, step=step)
-
-    def flush(self) -> None:
-        pass
 
     def close(self) -> None:
         self._run.finish()
 
 
-class WriterList:
+class WriterList(MetricWriter):
     """Passes every row on to several writers."""
 
     def __init__(self, writers: Sequence[MetricWriter]):
@@ -208,6 +216,10 @@ class WriterList:
     def write(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
         for writer in self._writers:
             writer.write(step, split, metrics)
+
+    def advance(self, step: int) -> None:
+        for writer in self._writers:
+            writer.advance(step)
 
     def flush(self) -> None:
         for writer in self._writers:

@@ -172,6 +172,19 @@ def softmax(logits):
     return weights / weights.sum(-1, keepdims=True)
 
 
+def test_rows_of_the_table_past_the_vocabulary_take_no_share_of_the_samples():
+    """A model may have more rows than the corpus has ids; their logits are as good as any."""
+    rng = np.random.default_rng(5)
+    logits = np.float32(rng.standard_normal((1, 1000)))
+    draws = 20_000
+    uniforms = np.float32(rng.random((draws, 2)))
+    sampled = sample_tokens(uniforms, np.broadcast_to(logits, (draws, 1000)), vocab_size=50)
+    expected = draws * softmax(logits[0, :50])
+    observed = np.bincount(sampled, minlength=50)
+    assert observed.size == 50
+    assert ((observed - expected) ** 2 / expected).sum() < 100  # 49 degrees of freedom
+
+
 @pytest.mark.parametrize(("vocab_size", "width"), [(100, 128), (300, 384), (70, 70)])
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
 def test_samples_are_distributed_as_the_softmax(vocab_size, width, temperature):

@@ -18,11 +18,14 @@ class Recorder:
     """Takes rows, and writes down everything that happens, in order."""
 
     def __init__(self):
-        self.events, self.rows = [], []
+        self.events, self.rows, self.steps = [], [], []
 
     def write(self, step, split, metrics):
         self.events.append((split, step))
         self.rows.append((step, split, dict(metrics)))
+
+    def advance(self, step):
+        self.steps.append(step)
 
     def flush(self):
         self.events.append(("flush",))
@@ -72,7 +75,7 @@ def run(start=0, num_steps=10, cadence=Cadence(2, 4, 5), window=None, skipped_at
         num_steps=num_steps,
         cadence=cadence,
         log=log,
-        evaluate=lambda state: {"loss": -float(state.step)},
+        evaluate=lambda state: {"loss_sum": 8.0 * state.step, "tokens": 4.0},
         save=save,
     )
     return final, recorder, saved, asked
@@ -100,6 +103,18 @@ def test_rows_hold_means_over_their_stretch_of_steps():
     assert [row["learning_rate"] for row in rows] == [0.2, 0.5]  # of the row's last update
     assert all(row["tokens_per_second"] > 0 and row["eta_seconds"] >= 0 for row in rows)
     assert all("model_flops_utilisation" in row for row in rows)
+
+
+def test_an_evaluation_is_a_row_with_its_own_speed_and_the_rate_of_the_last_update():
+    _, recorder, _, _ = run(num_steps=6, cadence=Cadence(3, 4, 100))
+    rows = {step: metrics for step, split, metrics in recorder.rows if split == "eval"}
+    assert [(step, row["loss"]) for step, row in rows.items()] == [(4, 8.0), (6, 12.0)]
+    assert rows[4]["learning_rate"] == 0.3 and rows[4]["tokens_per_second"] > 0
+
+
+def test_every_step_moves_the_progress_bar():
+    _, recorder, _, _ = run(start=2, num_steps=6)
+    assert recorder.steps == [3, 4, 5, 6]
 
 
 def test_a_row_that_a_save_cut_in_two_is_whole_after_resuming():

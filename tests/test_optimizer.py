@@ -6,7 +6,12 @@ import optax
 import pytest
 
 from electra_jax.errors import UserError
-from electra_jax.optimizer import learning_rate_schedule, make_optimizer, weight_decay_mask
+from electra_jax.optimizer import (
+    WEIGHT_DECAY_RULES,
+    learning_rate_schedule,
+    make_optimizer,
+    rules_by_name,
+)
 
 
 def test_schedule_multiplies_warm_up_and_decay_both_from_step_zero():
@@ -83,7 +88,7 @@ def test_updates_equal_the_original_s_by_hand():
 
 
 def test_only_layer_norms_and_biases_are_spared_from_decay(params):
-    mask = weight_decay_mask(params)
+    mask = rules_by_name(params, WEIGHT_DECAY_RULES, what="WEIGHT_DECAY_RULES")
     spared = {
         "/".join(key.key for key in path)
         for path, decayed in jax.tree_util.tree_leaves_with_path(mask)
@@ -102,5 +107,20 @@ def test_a_parameter_that_no_rule_covers_is_refused_by_name():
     with pytest.raises(UserError) as error:
         tx.init({"head": {"kernel": np.zeros(2), "temperature": np.zeros(2)}})
     assert str(error.value) == (
-        "WEIGHT_DECAY_RULES: no rule matches the parameter 'head/temperature': add one that does"
+        "weight_decay_rules: no rule matches the parameter 'head/temperature': add one that does"
     )
+
+
+def test_rules_of_ones_own_decide_what_is_decayed():
+    tx = make_optimizer(
+        learning_rate=1.0,
+        warmup_steps=0,
+        num_train_steps=10,
+        weight_decay=0.5,
+        weight_decay_rules=[("table", True), ("", False)],
+    )
+    params = {"table": np.ones(2, np.float32), "other": np.ones(2, np.float32)}
+    zeros = jax.tree.map(np.zeros_like, params)
+    updates, _ = tx.update(zeros, tx.init(params), params)
+    np.testing.assert_allclose(updates["table"], -0.5)
+    np.testing.assert_array_equal(updates["other"], 0.0)

@@ -3,6 +3,8 @@
 import io
 import json
 import math
+import sys
+import types
 
 import pytest
 
@@ -91,10 +93,29 @@ def test_tensorboard_gets_finite_values_only(tmp_path):
     assert b"train/loss" in content and b"train/disc_auc" not in content
 
 
-def test_weights_and_biases_without_the_package_is_a_users_mistake(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "wandb", None)
-    with pytest.raises(UserError, match="logging.wandb=True but wandb is not installed"):
-        WandbWriter(project="p", config={}, workdir=tmp_path)
+def test_weights_and_biases_goes_on_in_the_run_it_began(tmp_path, monkeypatch):
+    """With a stand-in for the package."""
+    started = []
+
+    class Run:
+        def log(self, values, step):
+            started[-1]["logged"] = (values, step)
+
+        def finish(self):
+            pass
+
+    def init(**arguments):
+        started.append(arguments)
+        return Run()
+
+    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init))
+    for _ in range(2):
+        writer = WandbWriter(project="p", config={"a": 1}, workdir=tmp_path)
+        writer.write(3, "eval", {"loss": 2.0})
+        writer.close()
+    first, second = started
+    assert first["logged"] == ({"eval/loss": 2.0}, 3)
+    assert first["id"] == second["id"] and first["resume"] == "allow"
 
 
 def test_a_list_passes_rows_to_every_writer(tmp_path):

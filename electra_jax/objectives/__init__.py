@@ -1,4 +1,4 @@
-"""What is learned. Each objective is two pure functions and a summary, chosen by name.
+"""What is learned. Each objective is three pure functions, chosen by name.
 
 An objective has
 

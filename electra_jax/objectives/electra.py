@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from electra_jax import corruption, losses
 from electra_jax.dropout import dropout_seeds
+from electra_jax.errors import UserError
 from electra_jax.special_ids import SpecialIds
 
 # Each random decision of a step has a key of its own: fold_in(step key, one of these).
@@ -50,6 +51,9 @@ class ElectraObjective:
       mask_prob: share of the tokens that are masked.
       generator_weight, discriminator_weight: weights of the two losses (1 and 50).
       temperature: the generator's logits are divided by it before sampling.
+
+    Raises:
+      UserError: for a number out of its range.
     """
 
     vocab_size: int
@@ -58,6 +62,18 @@ class ElectraObjective:
     generator_weight: float = 1.0
     discriminator_weight: float = 50.0
     temperature: float = 1.0
+
+    def __post_init__(self):
+        for name, valid, wanted in (
+            ("mask_prob", lambda value: 0 < value < 1, "lie between 0 and 1"),
+            ("generator_weight", lambda value: value >= 0, "not be negative"),
+            ("discriminator_weight", lambda value: value >= 0, "not be negative"),
+            ("temperature", lambda value: value > 0, "be positive"),
+        ):
+            value = getattr(self, name)
+            # Research code may pass a traced value, to differentiate or map over it.
+            if isinstance(value, int | float) and not valid(value):
+                raise UserError(f"objective.{name}={value} must {wanted}")
 
     def prepare(
         self, key: jax.Array, batch: Mapping[str, jax.Array], axis_name: str | None = None

@@ -28,7 +28,10 @@ CASES = {
         {"model__vocab_size": 50},
         "model.vocab_size=50 is smaller than the vocabulary of ",
     ),
-    "masking everything": ({"objective__mask_prob": 1.0}, "objective.mask_prob=1.0 must lie"),
+    "masking everything": (
+        {"objective__mask_prob": 1.0},
+        "objective.mask_prob=1.0 must lie between 0 and 1",
+    ),
     "an unknown backend": (
         {"parallel__backend": "pjit"},
         "parallel.backend='pjit' is unknown: use one of jit, pmap",
@@ -40,6 +43,15 @@ CASES = {
         "train.batch_size=8 is not divisible by 1 devices x 3 micro-batches: use a multiple of 3",
     ),
     "a corpus that is not there": ({"data__path": "/nowhere/at/all"}, "/nowhere/at/all"),
+    "a vocabulary of nothing": ({"model__vocab_size": 0}, "model.vocab_size=0 must be positive"),
+    "keeping checkpoints that are never made": (
+        {"train__keep_checkpoint_every": 7},
+        "train.keep_checkpoint_every=7 must be a multiple of train.checkpoint_every=5",
+    ),
+    "wandb that is not installed": (
+        {"logging__wandb": True},
+        "logging.wandb=True but wandb is not",
+    ),
     "dropping everything": ({"model__dropout_rate": 1.0}, "model.dropout_rate=1.0 must be in"),
 }
 
@@ -107,6 +119,36 @@ def test_a_workdir_that_is_no_run(corpus_path, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [tmp_path / "metrics.jsonl"]
     status, error = run_here(command(corpus_path, tmp_path / "metrics.jsonl"), monkeypatch)
     assert status == 2 and "is a file: choose a directory" in error
+
+
+def test_a_run_without_a_checkpoint_is_not_overwritten_by_another(
+    corpus_path, tmp_path, monkeypatch
+):
+    """The start of a run is refused like its end, and lost checkpoints are not a fresh start."""
+    import json
+
+    workdir = tmp_path / "run"
+    arguments = command(corpus_path, workdir, train__num_train_steps=1, train__log_every=1)
+    assert run(arguments).returncode == 0
+    shutil.rmtree(workdir / "checkpoints")
+    before = (workdir / "metrics.jsonl").read_text()
+    status, error = run_here([*arguments, "--config.train.batch_size=16"], monkeypatch)
+    assert status == 2 and "train.batch_size=16, but the run in" in error
+    assert (workdir / "metrics.jsonl").read_text() == before
+
+    late = json.dumps({"step": 11, "split": "train"}) + "\n"
+    (workdir / "metrics.jsonl").write_text(before + late)
+    longer = [*arguments, "--config.train.num_train_steps=20"]
+    status, error = run_here(longer, monkeypatch)
+    assert status == 2
+    assert "metrics.jsonl reaches step 11, but the newest checkpoint is of step 0" in error
+    assert (workdir / "metrics.jsonl").read_text() == before + late
+
+
+def test_help_is_the_usage():
+    result = run([*command("x", "y")[:2], "--help"])
+    assert result.returncode == 0
+    assert "python train.py --config=configs/small.py" in result.stdout
 
 
 def test_a_batch_that_the_devices_cannot_share(corpus_path):
