@@ -56,3 +56,35 @@ def test_the_commands_for_your_own_text_run_as_they_stand(tmp_path):
 def test_every_file_it_links_to_exists():
     for target in re.findall(r"\]\(([^)h][^)]*)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_its_table_holds_the_numbers_of_the_configs():
+    import importlib
+
+    import jax
+    import jax.numpy as jnp
+
+    from electra_jax import Electra, run_config
+
+    rows = re.findall(
+        r"^\| `(\w+)` \| ([\d,]+) \| ([\d,]+) \| (\d+) \| (\d+) \| ([\dkM,]+) \|$", README, re.M
+    )
+    assert {row[0] for row in rows} == {
+        path.stem for path in (ROOT / "configs").glob("*.py") if path.stem != "common"
+    }
+    for name, encoder, everything, seq_len, batch_size, steps in rows:
+        config = importlib.import_module(f"configs.{name}").get_config()
+        vocab_size = config.data.default_vocab_size if name == "tiny" else 30522
+        model = Electra(run_config.model_config(config, "cpu", vocab_size=vocab_size))
+        ids = jax.ShapeDtypeStruct((1, 8), jnp.int32)
+        params = jax.eval_shape(model.init, jax.random.key(0), ids)["params"]
+        count = lambda tree: f"{sum(x.size for x in jax.tree.leaves(tree)):,}"  # noqa: E731
+        assert encoder == count((params["embeddings"], params["encoder"]))
+        assert everything == count(params)
+        assert (int(seq_len), int(batch_size)) == (config.data.seq_len, config.train.batch_size)
+        number = int(steps.replace(",", "").replace("k", "000").replace("M", "000000"))
+        assert number == config.train.num_train_steps
+
+
+def test_nothing_is_left_to_fill_in():
+    assert not re.search(r"@\w+@|TODO|TBD", README)
