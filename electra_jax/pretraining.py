@@ -238,10 +238,12 @@ def open_workdir(
             f"--workdir={workdir} holds a metrics.jsonl but no config.json, so it is no run of "
             "this program: choose another"
         )
+    checkpoint_every = train.checkpoint_every
     if known.exists():
         before, now = json.loads(known.read_text("utf-8")), json.loads(json.dumps(description))
         for note in run_config.check_same_run(before, now, workdir):
             say(f"Changed since this run began: {note}")
+        checkpoint_every = max(checkpoint_every, before["config"]["train"]["checkpoint_every"])
     try:
         checkpointer = Checkpointer(
             workdir / "checkpoints",
@@ -260,7 +262,7 @@ def open_workdir(
             f"train.num_train_steps={train.num_train_steps}, but the run in {workdir} is already "
             f"at step {start}: raise it, or choose another --workdir"
         )
-    elif logged - start > 2 * train.checkpoint_every:
+    elif logged - start > 2 * checkpoint_every:  # a kill costs less: one save waits for the other
         problem = (
             f"--workdir={workdir}: metrics.jsonl reaches step {logged}, but the newest checkpoint "
             f"is of step {start}: bring the checkpoints back, or choose another"

@@ -30,7 +30,7 @@ def test_the_commands_for_your_own_text_run_as_they_stand(tmp_path):
     (tmp_path / "texts").mkdir()
     for seed in range(3):
         (tmp_path / "texts" / f"{seed}.txt").write_text(generated_text(60, seed=seed))
-    (commands,) = [block for block in blocks("") if "electra-jax prepare" in block]
+    (commands,) = [block for block in blocks("") if ".venv/bin/electra-jax prepare" in block]
     prepare, train = commands.strip().splitlines()
     prepare = prepare.replace(".venv/bin/electra-jax", f"{sys.executable} -m electra_jax.cli")
     train = train.replace(".venv/bin/python train.py", f"{sys.executable} {ROOT / 'train.py'}")
