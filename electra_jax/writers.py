@@ -91,15 +91,17 @@ class ConsoleWriter(MetricWriter):
         self._progress = self._task = None
         if self._stream.isatty():
             from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+            from rich.progress import BarColumn, Progress, TextColumn
+            from rich.table import Column
 
-            columns = (
-                TextColumn("step"),
-                MofNCompleteColumn(),
-                BarColumn(bar_width=20),
-                TextColumn("{task.description}"),
-            )
-            self._progress = Progress(*columns, console=Console(file=self._stream))
+            console = Console(file=self._stream)
+            whole = Column(no_wrap=True, min_width=len(f"{num_steps}/{num_steps}"))
+            columns = [TextColumn("{task.completed:.0f}/{task.total:.0f}", table_column=whole)]
+            if console.width >= 100:
+                columns.append(BarColumn(bar_width=15, table_column=Column(min_width=15)))
+            cut = Column(no_wrap=True, overflow="ellipsis")
+            columns.append(TextColumn("{task.description}", table_column=cut))
+            self._progress = Progress(*columns, console=console)
             self._task = self._progress.add_task("", total=num_steps, completed=first_step)
             self._progress.start()
 
@@ -133,7 +135,7 @@ _COLUMNS = (
     ("mlm_loss", "mlm", "{:.3f}"),
     ("disc_loss", "disc", "{:.4f}"),
     ("disc_auc", "auc", "{:.3f}"),
-    ("tokens_per_second", "tokens/s", "{:,.0f}"),
+    ("tokens_per_second", "tok/s", "{:,.0f}"),
     ("model_flops_utilisation", "MFU", "{:.1%}"),
     ("eta_seconds", "left", None),
 )
