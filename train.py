@@ -20,4 +20,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(command_line.run(main))
+    resumes = "the same command goes on from the last checkpoint"
+    sys.exit(command_line.run(main, after_interrupt=resumes))

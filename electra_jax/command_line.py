@@ -15,8 +15,11 @@ from electra_jax.errors import UserError
 USER_ERROR_STATUS = 2
 
 
-def run(main: Callable[[], object]) -> int:
-    """Calls `main`; returns the exit status. A user's mistake is printed as one line."""
+def run(main: Callable[[], object], *, after_interrupt: str = "nothing was finished") -> int:
+    """Calls `main`; returns the exit status.
+
+    A user's mistake is printed as one line; so is an interrupt, with what to expect after it.
+    """
     try:
         main()
     except UserError as error:
@@ -26,7 +29,7 @@ def run(main: Callable[[], object]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\ninterrupted: the same command goes on from the last checkpoint", file=sys.stderr)
+        print(f"\ninterrupted: {after_interrupt}", file=sys.stderr)
         return 130
     return 0
 

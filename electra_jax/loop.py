@@ -1,8 +1,8 @@
 """The one training loop: the only place with clocks.
 
-Contract. `state.step` = updates applied = label of a checkpoint and of a row. Update n trains on
+Contract. `state.step` = steps taken = label of a checkpoint and of a row. Step n trains on
 `batch_at(n)`, so the state alone says where the data stands. Exactly `num_steps - state.step`
-updates run. After each: log, evaluate, save, in this order. What a step computed is fetched
+steps run. After each: log, evaluate, save, in this order. What a step computed is fetched
 while later steps run. Before a save, every row up to it is on disk: a killed run that starts
 again from its last checkpoint writes the rows that are missing, each once. The final state is
 always saved.

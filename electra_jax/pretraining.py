@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import functools
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,6 +37,7 @@ from electra_jax.writers import (
     WandbWriter,
     WriterList,
     read_rows,
+    write_aside,
 )
 
 
@@ -255,7 +255,7 @@ def open_workdir(
             f"--workdir={workdir} cannot be written ({error.strerror}): choose another"
         ) from error
     start = checkpointer.latest_step() or 0
-    logged = read_rows(rows)[-1]["step"] if rows.exists() and read_rows(rows) else 0
+    logged = max((row["step"] for row in read_rows(rows)), default=0) if rows.exists() else 0
     problem = None
     if start > train.num_train_steps:
         problem = (
@@ -293,13 +293,6 @@ def make_writer(
         project = config.logging.wandb_project
         writers.append(WandbWriter(project=project, config=description, workdir=workdir))
     return WriterList([*writers, ConsoleWriter(num_steps=num_steps, first_step=start)])
-
-
-def write_aside(path: Path, text: str) -> None:
-    """Writes a whole file or nothing: aside, then renamed."""
-    aside = path.with_name(path.name + ".tmp")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)
 
 
 def flops_per_step(config: ml_collections.ConfigDict, model: ElectraConfig) -> float:

@@ -41,9 +41,7 @@ class JsonlWriter(MetricWriter):
         path = Path(path)
         if path.exists():
             kept = [json.dumps(row) + "\n" for row in read_rows(path) if row["step"] <= last_step]
-            aside = path.with_suffix(".tmp")
-            aside.write_text("".join(kept), encoding="utf-8")
-            os.replace(aside, path)
+            write_aside(path, "".join(kept))
         self._file = path.open("a", encoding="utf-8")
 
     def write(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
@@ -58,6 +56,13 @@ class JsonlWriter(MetricWriter):
     def close(self) -> None:
         self.flush()
         self._file.close()
+
+
+def write_aside(path: Path, text: str) -> None:
+    """Writes a whole file or nothing: aside, then renamed."""
+    aside = path.with_name(path.name + ".tmp")
+    aside.write_text(text, encoding="utf-8")
+    os.replace(aside, path)
 
 
 def _json_number(value: float) -> float | int | None:
