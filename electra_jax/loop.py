@@ -44,8 +44,9 @@ def fit(
     num_steps: int,
     cadence: Cadence,
     log: StepLog,
-    evaluate: Callable[[TrainState], Mapping[str, Any]],
+    evaluate: Callable[[TrainState], Mapping[str, float]],
     save: Callable[[TrainState, Mapping[str, Any]], None],
+    is_finished: Callable[[], bool] = lambda: False,
 ) -> TrainState:
     """Trains up to `num_steps` updates and returns the final state.
 
@@ -54,14 +55,16 @@ def fit(
       train_step: `(state, batch) -> (state, sums)`.
       batch_at: the batch of update n, counted from 0.
       log: collects the sums and writes rows.
-      evaluate: sums of a state on held-out data.
+      evaluate: metrics of a state on held-out data, and `tokens`, how many were read for them.
       save: called with a state and the sums that are not in a row yet.
+      is_finished: asked at the start and after each evaluation whether the run ends there.
 
     Raises:
       FloatingPointError: as `log` says.
     """
     step = int(state.step)
-    while step < num_steps:
+    finished = is_finished()
+    while step < num_steps and not finished:
         state, sums = train_step(state, batch_at(step))
         step += 1
         last = step == num_steps
@@ -72,7 +75,10 @@ def fit(
             with log.pause():
                 if evaluates:
                     log.write_evaluation(step, evaluate, state)
-                if saves:
+                    finished = is_finished()
+                if finished:
+                    log.end_row(step)
+                if saves or finished:
                     log.writer.flush()
                     save(state, log.window)
     return state
@@ -137,17 +143,22 @@ class StepLog:
         self._clock += time.perf_counter() - began
 
     def write_evaluation(
-        self, step: int, evaluate: Callable[[TrainState], Mapping[str, Any]], state: TrainState
+        self, step: int, evaluate: Callable[[TrainState], Mapping[str, float]], state: TrainState
     ) -> None:
         """Evaluates a state and writes the row."""
         began = time.perf_counter()
-        sums = evaluate(state)
+        metrics = dict(evaluate(state))
         seconds = time.perf_counter() - began
-        row = self._summarize(sums) | {
+        row = {
             "learning_rate": float(self._learning_rate(step - 1)),
-            "tokens_per_second": float(sums[self._tokens]) / seconds,
+            "tokens_per_second": metrics.pop("tokens") / seconds,
         }
-        self.writer.write(step, "eval", row)
+        self.writer.write(step, "eval", metrics | row)
+
+    def end_row(self, step: int) -> None:
+        """Writes the row under way, if there is one."""
+        if self.window:
+            self._write_row(step)
 
     def _fetch(self, down_to: int) -> None:
         while len(self._pending) > down_to:

@@ -181,8 +181,8 @@ def make_batches(config: ml_collections.ConfigDict, corpus: Corpus, split: str) 
 
 def make_evaluate(
     config: ml_collections.ConfigDict, setup: Setup
-) -> Callable[[TrainState], dict[str, np.ndarray]]:
-    """A function from a state to the sums over `train.eval_batches` held-out batches."""
+) -> Callable[[TrainState], dict[str, float]]:
+    """A function from a state to its metrics on `train.eval_batches` held-out batches."""
     run_eval_step = parallel.parallelize(
         functools.partial(eval_step, objective=setup.objective),
         setup.mesh,
@@ -193,10 +193,11 @@ def make_evaluate(
     num_batches = min(config.train.eval_batches, held_out.num_batches)
     rows = parallel.local_rows(held_out.batch_size)
 
-    def evaluate(state: TrainState) -> dict[str, np.ndarray]:
+    def evaluate(state: TrainState) -> dict[str, float]:
         sums = [run_eval_step(state, held_out.batch_at(i, rows)) for i in range(num_batches)]
         add = lambda *parts: np.sum(np.float64(parts), axis=0)  # noqa: E731
-        return jax.tree.map(add, *jax.device_get(sums))
+        total = jax.tree.map(add, *jax.device_get(sums))
+        return setup.objective.summarize(total) | {"tokens": float(total["tokens"])}
 
     return evaluate
 

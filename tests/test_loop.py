@@ -47,7 +47,15 @@ def count_step(state, batch, skipped_at=()):
     return State(step), sums
 
 
-def run(start=0, num_steps=10, cadence=Cadence(2, 4, 5), window=None, skipped_at=(), policy=True):  # noqa: B008
+def run(
+    start=0,
+    num_steps=10,
+    cadence=Cadence(2, 4, 5),  # noqa: B008
+    window=None,
+    skipped_at=(),
+    policy=True,
+    finishes_at=None,
+):
     recorder, saved, asked = Recorder(), [], []
     log = StepLog(
         recorder,
@@ -75,8 +83,9 @@ def run(start=0, num_steps=10, cadence=Cadence(2, 4, 5), window=None, skipped_at
         num_steps=num_steps,
         cadence=cadence,
         log=log,
-        evaluate=lambda state: {"loss_sum": 8.0 * state.step, "tokens": 4.0},
+        evaluate=lambda state: {"loss": 2.0 * state.step, "tokens": 4.0},
         save=save,
+        is_finished=lambda: ("eval", finishes_at) in recorder.events,
     )
     return final, recorder, saved, asked
 
@@ -135,6 +144,13 @@ def test_or_is_counted_and_left_out_of_the_means():
     _, recorder, _, _ = run(num_steps=4, skipped_at={2, 3}, policy=False, cadence=Cadence(4, 9, 9))
     row = recorder.rows[0][2]
     assert row["skipped_steps"] == 2 and row["loss"] == (0 + 3) / 200 and row["grad_norm"] == 2.0
+
+
+def test_a_run_that_is_finished_early_writes_its_row_and_is_saved():
+    final, recorder, saved, asked = run(cadence=Cadence(3, 4, 5), finishes_at=4)
+    assert final.step == 4 and asked == [0, 1, 2, 3]
+    assert recorder.events == [("train", 3), ("eval", 4), ("train", 4), ("flush",), ("save", 4)]
+    assert saved == [(4, {})] and recorder.rows[-1][2]["loss"] == 3 / 100
 
 
 def test_a_finished_run_has_nothing_left_to_do():
