@@ -3,20 +3,43 @@
 config -> corpus -> batch_at(step) -> train_step(state, batch) -> metrics, checkpoint
 """
 
-from electra_jax.config import ElectraConfig
-from electra_jax.data import Corpus, TokenBatches, documentation_corpus, prepare_corpus
-from electra_jax.dropout import dropout_seeds
-from electra_jax.errors import UserError
-from electra_jax.modeling import Electra
-from electra_jax.objectives import OBJECTIVES, pretraining_loss
-from electra_jax.objectives.electra import ElectraObjective
-from electra_jax.optimizer import make_optimizer
-from electra_jax.parallel import make_mesh, parallelize, replicate
-from electra_jax.special_ids import SpecialIds
-from electra_jax.steps import eval_step, train_step
-from electra_jax.train_state import TrainState, create_train_state
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from electra_jax.config import ElectraConfig
+    from electra_jax.data import Corpus, TokenBatches, documentation_corpus, prepare_corpus
+    from electra_jax.dropout import dropout_seeds
+    from electra_jax.errors import UserError
+    from electra_jax.modeling import Electra
+    from electra_jax.objectives import OBJECTIVES, pretraining_loss
+    from electra_jax.objectives.electra import ElectraObjective
+    from electra_jax.optimizer import make_optimizer
+    from electra_jax.parallel import make_mesh, parallelize, replicate
+    from electra_jax.special_ids import SpecialIds
+    from electra_jax.steps import eval_step, train_step
+    from electra_jax.train_state import TrainState, create_train_state
 
 __version__ = "0.1.0"
+
+# Where each public name is. They are imported at their first use: preparing a corpus needs no JAX,
+# which takes seconds and two hundred megabytes in each of its processes.
+_MODULES = {
+    "config": ("ElectraConfig",),
+    "data": ("Corpus", "TokenBatches", "documentation_corpus", "prepare_corpus"),
+    "dropout": ("dropout_seeds",),
+    "errors": ("UserError",),
+    "modeling": ("Electra",),
+    "objectives": ("OBJECTIVES", "pretraining_loss"),
+    "objectives.electra": ("ElectraObjective",),
+    "optimizer": ("make_optimizer",),
+    "parallel": ("make_mesh", "parallelize", "replicate"),
+    "special_ids": ("SpecialIds",),
+    "steps": ("eval_step", "train_step"),
+    "train_state": ("TrainState", "create_train_state"),
+}
 
 __all__ = [
     "OBJECTIVES",
@@ -40,3 +63,16 @@ __all__ = [
     "replicate",
     "train_step",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _MODULES.items():
+        if name in names:
+            value = getattr(importlib.import_module(f"electra_jax.{module}"), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module 'electra_jax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -11,83 +12,166 @@ from electra_jax import command_line
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a verb; returns the exit status."""
-    arguments = build_parser().parse_args(argv)
-    return command_line.run(lambda: arguments.verb(arguments))
+    argv = list(sys.argv[1:] if argv is None else argv)
+    own, rest = argv, []
+    if "--" in argv:
+        own, rest = argv[: argv.index("--")], argv[argv.index("--") + 1 :]
+    arguments = build_parser().parse_args(own)
+    arguments.rest = rest
+    return command_line.run(
+        lambda: arguments.verb(arguments), after_interrupt=arguments.after_interrupt
+    )
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of `electra-jax`, a sub-command for each verb."""
     parser = argparse.ArgumentParser(prog="electra-jax", description=__doc__)
     verbs = parser.add_subparsers(required=True, metavar="VERB")
+    _add_prepare(verbs)
+    _add_inspect(verbs)
+    return parser
 
-    prepare = verbs.add_parser("prepare", help="make a corpus from text files")
-    prepare.add_argument("inputs", nargs="+", metavar="INPUT", help="files, directories or globs")
-    prepare.add_argument("--output", required=True, help="the corpus directory to make")
-    tokenizer = prepare.add_mutually_exclusive_group(required=True)
-    tokenizer.add_argument("--vocab", help="a vocab.txt of WordPiece")
-    tokenizer.add_argument(
-        "--train-tokenizer", choices=("wordpiece",), help="learn a vocabulary from the text"
+
+def _add_prepare(verbs) -> None:
+    parser = verbs.add_parser(
+        "prepare",
+        help="make a corpus from text",
+        usage="electra-jax prepare INPUT... --output DIR (--vocab FILE | --train-tokenizer KIND) "
+        "[options] [-- BEAM PIPELINE OPTIONS]",
+        description="Makes a corpus from text. The same command again goes on with an unfinished "
+        "corpus, and leaves a finished one untouched.",
     )
-    prepare.add_argument(
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="files, directories and globs: text, .jsonl, .parquet, tar archives, plain or .gz, "
+        ".xz, .zst; or tfds:NAME/CONFIG:SPLIT#FIELD",
+    )
+    parser.add_argument("--output", required=True, help="the corpus directory to make")
+
+    group = parser.add_argument_group("tokenizer")
+    choice = group.add_mutually_exclusive_group(required=True)
+    choice.add_argument("--vocab", help="a vocab.txt of WordPiece, or a .model of SentencePiece")
+    choice.add_argument(
+        "--train-tokenizer",
+        choices=("wordpiece", "sentencepiece-unigram", "sentencepiece-bpe"),
+        help="learn a vocabulary from the text",
+    )
+    group.add_argument(
         "--vocab-size", type=int, default=30522, help="ids of a learned vocabulary (30522)"
     )
-    prepare.add_argument("--cased", action="store_true", help="keep upper case")
-    prepare.add_argument(
+    group.add_argument("--cased", action="store_true", help="keep upper case")
+    group.add_argument(
         "--keep-accents", action="store_true", help="keep accents where lower-casing"
     )
-    prepare.add_argument(
-        "--validation-fraction",
+    group.add_argument(
+        "--tokenizer-sample-mb",
         type=float,
-        default=0.005,
-        help="share of the documents that training never sees (0.005)",
+        metavar="MB",
+        help="text to learn a vocabulary from, chosen by hash (100; unigram: 30)",
     )
-    prepare.add_argument(
+
+    group = parser.add_argument_group("reading")
+    group.add_argument("--field", default="text", help="of JSON lines, Parquet, TFDS (text)")
+    group.add_argument(
         "--one-document-per-file",
         action="store_true",
         help="blank lines do not separate documents",
     )
-    prepare.add_argument(
+    group.add_argument(
         "--one-sentence-per-line", action="store_true", help="lines are not split into sentences"
     )
-    prepare.add_argument(
+    group.add_argument(
         "--encoding-errors",
         choices=("replace", "refuse"),
         default="replace",
-        help="bytes that are no UTF-8: replaced and counted, or refused",
+        help="bytes that are no UTF-8: replaced and counted (default), or refused",
     )
-    prepare.set_defaults(verb=_prepare)
+    group.add_argument(
+        "--bad-input",
+        choices=("refuse", "skip"),
+        default="refuse",
+        help="rows without text and damaged archives: refused (default), or skipped and counted",
+    )
+    group.add_argument("--tfds-data-dir", metavar="DIR", help="where TensorFlow datasets are")
 
-    inspect = verbs.add_parser("inspect", help="check a corpus and describe it")
-    inspect.add_argument("corpus", metavar="DIR")
-    inspect.set_defaults(verb=_inspect)
-    return parser
+    group = parser.add_argument_group("choosing documents")
+    group.add_argument(
+        "--min-characters", type=int, default=0, metavar="N", help="leave shorter ones out (0)"
+    )
+    group.add_argument(
+        "--keep-duplicates", action="store_true", help="keep documents whose text has come before"
+    )
+    group.add_argument(
+        "--filter",
+        metavar="FILE.py:FUNCTION",
+        help="a function from a document's text to whether it is kept",
+    )
+    group.add_argument(
+        "--validation-fraction",
+        type=float,
+        default=0.005,
+        metavar="SHARE",
+        help="share of the documents that training never sees (0.005)",
+    )
+
+    group = parser.add_argument_group("running")
+    group.add_argument(
+        "--num-workers",
+        type=int,
+        default=len(os.sched_getaffinity(0)),
+        metavar="N",
+        help="processes (as many as there are cores); the corpus does not depend on it",
+    )
+    group.add_argument(
+        "--runner",
+        choices=("local", "beam"),
+        default="local",
+        help="processes of this machine (default), or Apache Beam, with the options after --",
+    )
+    resumes = "the same command goes on where this one was"
+    parser.set_defaults(verb=_prepare, after_interrupt=resumes)
+
+
+def _add_inspect(verbs) -> None:
+    parser = verbs.add_parser("inspect", help="check a corpus and describe it")
+    parser.add_argument("corpus", metavar="DIR")
+    parser.add_argument(
+        "--picture", metavar="FILE", help="draw the lengths of the documents to a .png, .svg, .pdf"
+    )
+    parser.set_defaults(verb=_inspect, after_interrupt="nothing was changed")
 
 
 def _prepare(arguments: argparse.Namespace) -> None:
-    from electra_jax.data.prepare import Progress, prepare_corpus
+    from electra_jax.data.build.progress import ProgressDisplay
+    from electra_jax.data.prepare import prepare_corpus
 
-    def report(progress: Progress) -> None:
-        print(
-            f"{progress.files_done}/{progress.num_files} files, "
-            f"{progress.text_bytes / 1e6:,.0f} MB, {progress.documents:,} documents, "
-            f"{progress.tokens:,} tokens",
-            file=sys.stderr,
+    with ProgressDisplay() as display:
+        corpus = prepare_corpus(
+            arguments.inputs,
+            arguments.output,
+            vocab=arguments.vocab,
+            train_tokenizer=arguments.train_tokenizer,
+            vocab_size=arguments.vocab_size,
+            lowercase=False if arguments.cased else None,
+            strip_accents=False if arguments.keep_accents else None,
+            tokenizer_sample_mb=arguments.tokenizer_sample_mb,
+            field=arguments.field,
+            one_document_per_file=arguments.one_document_per_file,
+            split_sentences=not arguments.one_sentence_per_line,
+            encoding_errors=arguments.encoding_errors,
+            bad_input=arguments.bad_input,
+            tfds_data_dir=arguments.tfds_data_dir,
+            min_characters=arguments.min_characters,
+            keep_duplicates=arguments.keep_duplicates,
+            filter=arguments.filter,
+            validation_fraction=arguments.validation_fraction,
+            num_workers=arguments.num_workers,
+            runner=arguments.runner,
+            beam_options=arguments.rest,
+            display=display,
         )
-
-    corpus = prepare_corpus(
-        arguments.inputs,
-        arguments.output,
-        vocab=arguments.vocab,
-        train_tokenizer=arguments.train_tokenizer,
-        vocab_size=arguments.vocab_size,
-        lowercase=not arguments.cased,
-        strip_accents=False if arguments.keep_accents else None,
-        validation_fraction=arguments.validation_fraction,
-        blank_line_separates=not arguments.one_document_per_file,
-        split_sentences=not arguments.one_sentence_per_line,
-        encoding_errors=arguments.encoding_errors,
-        progress=report,
-    )
     for name, value in corpus.metadata["summary"].items():
         print(f"{name:22} {value:,}" if isinstance(value, int) else f"{name:22} {value:.6f}")
     print(f"\nNext: python train.py --config=configs/small.py --config.data.path={corpus.path}")
@@ -96,7 +180,7 @@ def _prepare(arguments: argparse.Namespace) -> None:
 def _inspect(arguments: argparse.Namespace) -> None:
     from electra_jax.data.inspect import describe_corpus
 
-    print(describe_corpus(arguments.corpus))
+    print(describe_corpus(arguments.corpus, arguments.picture))
 
 
 if __name__ == "__main__":

@@ -14,14 +14,19 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # Each layer may import from those before it, and from its own.
 LAYERS = (
     ("errors", "special_ids", "config"),
-    ("dropout", "modeling", "flops", "corruption", "losses", "objectives", "optimizer"),
+    ("dropout", "modeling", "heads", "transfer", "flops", "corruption", "losses")
+    + ("objectives", "optimizer"),
     ("train_state", "steps"),
-    ("parallel", "checkpoint", "writers", "curves", "loop", "run_config"),
-    ("pretraining", "command_line"),
+    ("parallel", "checkpoint", "hugging_face", "writers", "curves", "loop", "run_config")
+    + ("run_directory", "pretrained"),
+    ("pretraining", "finetuning", "command_line"),
     ("cli",),
 )
-# The data package stands beside the first three layers: NumPy, no JAX.
-DATA_MAY_IMPORT = {"errors", "special_ids", "data"}
+# These packages stand beside the first three layers: NumPy, no JAX.
+MAY_IMPORT = {
+    "data": {"errors", "special_ids", "data"},
+    "tasks": {"errors", "special_ids", "data", "tasks"},
+}
 PURE = {name for layer in LAYERS[:3] for name in layer}
 
 
@@ -50,12 +55,12 @@ def parts_imported(path: Path) -> set[str]:
 def test_imports_go_one_way(path):
     if part(path) == "__init__":
         return
-    if part(path) == "data":
-        assert parts_imported(path) <= DATA_MAY_IMPORT
+    if part(path) in MAY_IMPORT:
+        assert parts_imported(path) <= MAY_IMPORT[part(path)]
         return
     (level,) = [i for i, layer in enumerate(LAYERS) if part(path) in layer]
     allowed = {name for layer in LAYERS[: level + 1] for name in layer}
-    assert parts_imported(path) <= allowed | ({"data"} if level >= 3 else set())
+    assert parts_imported(path) <= allowed | (set(MAY_IMPORT) if level >= 3 else set())
 
 
 def importers(prefix: str) -> set[str]:
@@ -89,8 +94,8 @@ def test_the_pure_core_touches_no_files_and_no_configs():
             assert "open(" not in path.read_text(encoding="utf-8")
 
 
-def test_the_data_package_does_without_jax():
-    assert not {name for name in importers("jax") if name.startswith("data/")}
+def test_the_data_packages_do_without_jax():
+    assert not {name for name in importers("jax") if name.split("/")[0] in MAY_IMPORT}
 
 
 def test_no_pickle_no_eval_no_shell():
@@ -122,9 +127,33 @@ def test_files_and_the_two_functions_at_the_heart_stay_short():
     assert lines_of(PACKAGE / "loop.py", "fit") < 60
 
 
+def test_public_names_are_where_the_package_says():
+    """The imports that type checkers read, the table that Python reads, and `__all__` agree."""
+    import electra_jax
+
+    checked = {
+        (node.module, alias.name)
+        for node in ast.walk(ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("electra_jax.")
+        for alias in node.names
+    }
+    table = {
+        (f"electra_jax.{module}", name)
+        for module, names in electra_jax._MODULES.items()
+        for name in names
+    }
+    assert checked == table
+    assert sorted(electra_jax.__all__) == sorted(name for _, name in table)
+    assert all(hasattr(electra_jax, name) for name in electra_jax.__all__)
+    assert set(electra_jax.__all__) <= set(dir(electra_jax))
+    with pytest.raises(AttributeError, match="has no attribute 'Electro'"):
+        electra_jax.Electro  # noqa: B018
+
+
 def test_importing_the_package_loads_neither_tensorflow_nor_torch():
     code = (
         "import sys, electra_jax\n"
+        "[getattr(electra_jax, name) for name in electra_jax.__all__]\n"
         "heavy = {'tensorflow', 'tensorflow_datasets', 'torch', 'matplotlib', 'sklearn', 'wandb'}\n"
         "sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)"
     )

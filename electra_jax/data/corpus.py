@@ -7,9 +7,7 @@
     train-00000.document_ends.npy   int64 [documents]
     validation-00000.*.npy          the same
 
-Documents follow each other in the token file, each with one [SEP] after it, so that a row packed
-across documents is a plain slice. Ends are offsets just past the last token of a sentence or a
-document within the shard; the [SEP] belongs to neither. Every file can be memory-mapped by
+What the three arrays of a shard hold says `shards`. Every file can be memory-mapped by
 `np.load(..., mmap_mode="r")`.
 """
 
@@ -17,15 +15,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import secrets
-import shutil
+import resource
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from electra_jax.data import storage
+from electra_jax.data.shards import PARTS, Shard, token_dtype
 from electra_jax.data.tokenization import Tokenizer, load_tokenizer
 from electra_jax.errors import UserError
 from electra_jax.special_ids import SpecialIds
@@ -33,178 +32,63 @@ from electra_jax.special_ids import SpecialIds
 FORMAT_VERSION = 1
 SPLITS = ("train", "validation")
 METADATA_FILE = "corpus.json"
-_PARTS = ("tokens", "sentence_ends", "document_ends")
 _AGAIN = "prepare the corpus again, or copy it again"
 
 
-class Document(NamedTuple):
-    """One encoded document.
-
-    Attributes:
-      tokens: integer [tokens], its ids, at least one, without special tokens around them.
-      sentence_lengths: integer [sentences], tokens of every sentence, each at least 1.
-    """
-
-    tokens: np.ndarray
-    sentence_lengths: np.ndarray
-
-
-class Shard(NamedTuple):
-    """The memory-mapped arrays of one shard, as described at the top of this module."""
-
-    tokens: np.ndarray
-    sentence_ends: np.ndarray
-    document_ends: np.ndarray
-
-
-def write_shard(
-    directory: str | Path,
-    split: str,
-    index: int,
-    documents: Sequence[Document],
+def write_metadata(
+    directory: str,
+    tokenizer: Tokenizer,
+    entries: Sequence[dict[str, Any]],
     *,
-    vocab_size: int,
-    sep_id: int,
+    settings: dict[str, Any],
+    summary: dict[str, Any],
 ) -> dict[str, Any]:
-    """Writes the three files of a shard: a pure function of its arguments, in any process.
+    """Makes a corpus of a directory that has its shards: adds the tokenizer and corpus.json.
 
     Args:
-      directory: where to; exists.
-      split: one of `SPLITS`.
-      index: number of the shard in its split.
-      documents: its documents in order, at least one.
-      vocab_size: below 65,536, tokens are stored as uint16, otherwise as uint32.
-      sep_id: id stored after every document.
+      directory: where the shards are; a path or the name of a place in an object store.
+      tokenizer: what the shards were encoded with.
+      entries: of all shards, as `shards.write_shard` returns them, in order.
+      settings: what the corpus was built with; JSON-compatible.
+      summary: what was met while building; JSON-compatible.
 
     Returns:
-      The shard's entry in corpus.json: name, num_documents, num_sentences, num_tokens (without
-      the [SEP]s), and for every file its size in bytes and SHA-256.
+      The content of corpus.json.
 
     Raises:
-      ValueError: if a document is empty or its sentence lengths do not add up.
+      OSError: if the disk is full; corpus.json, written last, is then not there.
     """
-    lengths = np.array([len(document.tokens) for document in documents], np.int64)
-    sums = [int(np.sum(document.sentence_lengths)) for document in documents]
-    if not len(lengths) or lengths.min() < 1 or lengths.tolist() != sums:
-        raise ValueError("every document needs tokens, divided completely into sentences")
-    document_ends = np.cumsum(lengths + 1) - 1
-    dtype = np.uint16 if vocab_size < 1 << 16 else np.uint32
-    tokens = np.full(document_ends[-1] + 1, sep_id, dtype)
-    for document, end in zip(documents, document_ends.tolist(), strict=True):
-        tokens[end - len(document.tokens) : end] = document.tokens
-    sentence_ends = np.cumsum(
-        np.concatenate([doc.sentence_lengths for doc in documents]), dtype="i8"
-    )
-    sentence_ends += np.repeat(
-        np.arange(len(documents)), [len(document.sentence_lengths) for document in documents]
-    )
-    name = f"{split}-{index:05d}"
-    files = {}
-    for part, array in zip(_PARTS, (tokens, sentence_ends, document_ends), strict=True):
-        path = Path(directory) / f"{name}.{part}.npy"
-        np.save(path, array)
-        files[path.name] = _describe(path)
-    return {
-        "name": name,
-        "num_documents": len(documents),
-        "num_sentences": len(sentence_ends),
-        "num_tokens": int(lengths.sum()),
-        "files": files,
+    described = {"settings": tokenizer.settings, "files": save_tokenizer(tokenizer, directory)}
+    splits = {
+        split: [entry for entry in entries if entry["name"].startswith(f"{split}-")]
+        for split in SPLITS
     }
+    metadata = {
+        "format_version": FORMAT_VERSION,
+        "fingerprint": _fingerprint(tokenizer.settings, splits),
+        "tokenizer": described,
+        "splits": splits,
+        "settings": settings,
+        "summary": summary,
+    }
+    text = json.dumps(metadata, indent=1, ensure_ascii=False) + "\n"
+    storage.write_bytes(f"{directory}/{METADATA_FILE}", text.encode())
+    return metadata
 
 
-class CorpusWriter:
-    """Builds a corpus in a directory beside `output` and renames it into place at the end.
+def save_tokenizer(tokenizer: Tokenizer, directory: str) -> dict[str, Any]:
+    """Writes a tokenizer's files, each whole or not at all.
 
-    Use as a context manager: leaving it without `finish` removes what was written. A process
-    that is killed leaves a hidden directory `.NAME.partial-*`, never a corpus at `output`.
+    Returns:
+      For each name, the size in bytes and the SHA-256.
     """
-
-    def __init__(self, output: str | Path, tokenizer: Tokenizer):
-        """Creates the directory.
-
-        Raises:
-          UserError: if `output` exists and is not an empty directory, or cannot be created.
-        """
-        self.output = Path(os.path.abspath(output))
-        self._tokenizer = tokenizer
-        self._splits: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
-        if self.output.exists() and (not self.output.is_dir() or any(self.output.iterdir())):
-            raise UserError(
-                f"output {self.output} exists and is no corpus: "
-                "name another directory, or remove this one yourself"
-            )
-        name = f".{self.output.name}.partial-{os.getpid()}-{secrets.token_hex(4)}"
-        self.directory = self.output.parent / name
-        try:
-            self.directory.mkdir(parents=True)
-        except OSError as error:
-            raise UserError(
-                f"output {self.output} cannot be written ({error.strerror}): name another directory"
-            ) from None
-
-    def __enter__(self) -> CorpusWriter:
-        return self
-
-    def __exit__(self, *exception) -> None:
-        shutil.rmtree(self.directory, ignore_errors=True)
-
-    def write_shard(self, split: str, documents: Sequence[Document]) -> None:
-        """Writes the next shard of a split (`write_shard` of this module).
-
-        Raises:
-          UserError: if the disk is full or cannot be written.
-        """
-        shards = self._splits[split]
-        try:
-            entry = write_shard(
-                self.directory,
-                split,
-                len(shards),
-                documents,
-                vocab_size=self._tokenizer.vocab_size,
-                sep_id=self._tokenizer.special_ids.sep,
-            )
-        except OSError as error:
-            raise _unwritable(self.output, error) from None
-        shards.append(entry)
-
-    def finish(self, settings: dict[str, Any], summary: dict[str, Any]) -> Corpus:
-        """Writes the tokenizer and corpus.json, and renames the directory to `output`.
-
-        Args:
-          settings: what the corpus was built with; JSON-compatible.
-          summary: what was met while building; JSON-compatible.
-
-        Raises:
-          UserError: if the disk is full, or something else has appeared at `output`.
-        """
-        try:
-            names = self._tokenizer.save(self.directory)
-            tokenizer = {
-                "settings": self._tokenizer.settings,
-                "files": {name: _describe(self.directory / name) for name in names},
-            }
-            metadata = {
-                "format_version": FORMAT_VERSION,
-                "fingerprint": _fingerprint(tokenizer["settings"], self._splits),
-                "tokenizer": tokenizer,
-                "splits": self._splits,
-                "settings": settings,
-                "summary": summary,
-            }
-            text = json.dumps(metadata, indent=1, ensure_ascii=False) + "\n"
-            (self.directory / METADATA_FILE).write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise _unwritable(self.output, error) from None
-        try:
-            os.rename(self.directory, self.output)  # Replaces an empty directory, nothing else.
-        except OSError:
-            raise UserError(
-                f"output {self.output} has appeared while the corpus was built: "
-                "name another directory"
-            ) from None
-        return Corpus.open(self.output)
+    files = {}
+    with tempfile.TemporaryDirectory() as aside:
+        for name in tokenizer.save(aside):
+            content = Path(aside, name).read_bytes()
+            storage.write_bytes(f"{directory}/{name}", content)
+            files[name] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    return files
 
 
 class Corpus:
@@ -219,9 +103,9 @@ class Corpus:
       special_ids: ids of the special tokens.
     """
 
-    def __init__(self, path: Path, metadata: dict[str, Any]):
+    def __init__(self, path: str | Path, metadata: dict[str, Any]):
         """Use `Corpus.open`."""
-        self.path = path
+        self.path: str | Path = path if storage.is_remote(str(path)) else Path(path)
         self.metadata = metadata
         self.fingerprint: str = metadata["fingerprint"]
         settings = metadata["tokenizer"]["settings"]
@@ -238,19 +122,21 @@ class Corpus:
         Raises:
           UserError: naming what is missing, cut short or does not fit, and the remedy.
         """
-        path = Path(path)
-        if not path.is_dir():
+        path = str(path)
+        if not storage.exists(path):
             raise UserError(f"corpus {path} does not exist: prepare one, or check data.path")
+        described = f"{path}/{METADATA_FILE}"
         try:
-            metadata = json.loads((path / METADATA_FILE).read_text(encoding="utf-8"))
+            with storage.open_read(described) as file:
+                metadata = json.loads(file.read())
             version = metadata["format_version"]
-        except FileNotFoundError:
+        except OSError:
             raise UserError(
                 f"corpus {path} has no {METADATA_FILE}: it is unfinished or no corpus; "
                 "prepare it again"
             ) from None
         except (ValueError, KeyError, TypeError):
-            raise UserError(f"{path / METADATA_FILE} is damaged: {_AGAIN}") from None
+            raise UserError(f"{described} is damaged: {_AGAIN}") from None
         if version != FORMAT_VERSION:
             raise UserError(
                 f"corpus {path} has format version {version}, this program reads "
@@ -261,9 +147,9 @@ class Corpus:
             expected = _fingerprint(metadata["tokenizer"]["settings"], metadata["splits"])
             corpus._check_files(checksums=False)
         except (KeyError, TypeError, AttributeError):
-            raise UserError(f"{path / METADATA_FILE} is damaged: {_AGAIN}") from None
+            raise UserError(f"{described} is damaged: {_AGAIN}") from None
         if corpus.fingerprint != expected:
-            raise UserError(f"{path / METADATA_FILE} does not match its fingerprint: {_AGAIN}")
+            raise UserError(f"{described} does not match its fingerprint: {_AGAIN}")
         return corpus
 
     def verify(self) -> None:
@@ -286,9 +172,12 @@ class Corpus:
         """The shards of a split in order, memory-mapped, nothing read; [] for an empty split.
 
         Raises:
-          UserError: if a file is not the array that corpus.json describes.
+          UserError: if a file is not the array that corpus.json describes, or in an object store.
         """
+        if storage.is_remote(str(self.path)):
+            raise UserError(f"corpus {self.path} is in an object store: copy it to a local disk")
         if split not in self._shards:
+            _allow_open_files(len(PARTS) * len(self._entries(split)))
             self._shards[split] = [self._load(entry) for entry in self._entries(split)]
         return self._shards[split]
 
@@ -306,15 +195,14 @@ class Corpus:
     def _load(self, entry: dict[str, Any]) -> Shard:
         count = entry["num_documents"]
         shapes = (entry["num_tokens"] + count, entry["num_sentences"], count)
-        token_dtype = np.uint16 if self.vocab_size < 1 << 16 else np.uint32
         arrays = []
-        for part, size in zip(_PARTS, shapes, strict=True):
+        for part, size in zip(PARTS, shapes, strict=True):
             path = self.path / f"{entry['name']}.{part}.npy"
             try:
                 array = np.load(path, mmap_mode="r")
             except (OSError, ValueError) as error:
                 raise UserError(f"{path} cannot be read ({error}): {_AGAIN}") from None
-            dtype = token_dtype if part == "tokens" else np.int64
+            dtype = token_dtype(self.vocab_size) if part == "tokens" else np.int64
             if array.shape != (size,) or array.dtype != dtype:
                 raise UserError(
                     f"{path} is {array.dtype}{list(array.shape)}, not "
@@ -331,9 +219,9 @@ class Corpus:
             for entry in self._entries(split):
                 files.update(entry["files"])
         for name, expected in files.items():
-            path = self.path / name
+            path = f"{self.path}/{name}"
             try:
-                size = path.stat().st_size
+                size = storage.size(path)
             except OSError:
                 raise UserError(f"{path} is missing: {_AGAIN}") from None
             if size != expected["size"]:
@@ -355,19 +243,18 @@ def _fingerprint(tokenizer_settings: dict[str, Any], splits: dict[str, list[dict
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _describe(path: Path) -> dict[str, Any]:
-    return {"size": path.stat().st_size, "sha256": _sha256(path)}
-
-
-def _sha256(path: Path) -> str:
+def _sha256(path: str) -> str:
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with storage.open_read(path) as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
 
 
-def _unwritable(output: Path, error: OSError) -> UserError:
-    return UserError(
-        f"output {output} cannot be written ({error.strerror}): free space there, or name another"
-    )
+def _allow_open_files(count: int) -> None:
+    """Raises the limit of open files, as far as allowed: a mapped file stays open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY:
+        wanted = soft + count
+        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))

@@ -8,6 +8,7 @@ pre-training work. Source files are parsed, never imported.
 from __future__ import annotations
 
 import ast
+import contextlib
 import gc
 import hashlib
 import importlib.metadata
@@ -15,6 +16,8 @@ import importlib.util
 import json
 import os
 import platform
+import secrets
+import shutil
 import sysconfig
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -96,19 +99,21 @@ def documentation_corpus(
     texts = (paragraph for document in documents for paragraph in document)
     tokenizer = WordPieceTokenizer.train(texts, vocab_size)
     report(f"writing {output}")
+    # Aside, under a name of its own: another process may be building the same one.
+    aside = output.with_name(f"{output.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
-        return build_corpus(
+        build_corpus(
             documents,
-            output,
+            aside,
             tokenizer,
             settings=settings,
             validation_fraction=_VALIDATION_FRACTION,
         )
-    except UserError:
-        # Another process may have been faster; its corpus is the same.
-        if (output / METADATA_FILE).exists():
-            return Corpus.open(output)
-        raise
+        with contextlib.suppress(OSError):  # The other was faster; its corpus is the same.
+            os.rename(aside, output)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return Corpus.open(output)
 
 
 def read_documentation(

@@ -1,36 +1,41 @@
-"""From text files to a corpus: documents, sentences, ids, shards."""
+"""From text of any kind and size to a corpus.
+
+    inputs -> jobs -> parts of encoded documents -> layout -> shards -> corpus.json
+
+Jobs and shards are worked on by a runner: here, in a pool of processes, or on Apache Beam. Which
+one, and how many processes, changes no byte. Work in progress is kept in `OUTPUT/building`, so that
+the same command goes on after a kill; corpus.json, without which it is no corpus, comes last.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import itertools
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-
-from electra_jax.data.corpus import METADATA_FILE, Corpus, CorpusWriter, Document
-from electra_jax.data.sentences import split_sentences as split_by_rule
-from electra_jax.data.text import ENCODING_ERRORS, ReadingCounts, expand_inputs, read_documents
-from electra_jax.data.tokenization import Tokenizer, WordPieceTokenizer
+from electra_jax.data import storage, tokenization
+from electra_jax.data.build import assembly, stages, workspace
+from electra_jax.data.build.assembly import Display, Silent
+from electra_jax.data.build.jobs import (
+    describe_inputs,
+    group_units,
+    resume_conditions,
+    text_bytes,
+)
+from electra_jax.data.build.runners import RUNNERS, open_runner, run_here
+from electra_jax.data.build.stages import Job, Reader, Recipe
+from electra_jax.data.corpus import METADATA_FILE, Corpus
+from electra_jax.data.reading import ReadingCounts, ReadingOptions, plan_units
+from electra_jax.data.tokenization import TRAINABLE_TOKENIZERS, Tokenizer
 from electra_jax.errors import UserError
 
-TRAINABLE_TOKENIZERS = ("wordpiece",)
-
-# Characters encoded at a time: enough to keep all cores of the tokenizer busy.
-_BATCH_CHARACTERS = 1 << 22
-
-
-class Progress(NamedTuple):
-    """How far a build is; all counts are totals so far."""
-
-    files_done: int
-    num_files: int
-    documents: int
-    tokens: int
-    text_bytes: int
+# A shard ends with the document that brings it to so many tokens: 256 MB.
+_SHARD_TOKENS = 1 << 27
+# Text that a tokenizer is trained on: what keeps the memory of the training below a gigabyte
+# (docs/benchmarks.md); for a vocabulary of words or pieces, more of it would change little.
+SAMPLE_MB = {"wordpiece": 100.0, "sentencepiece-unigram": 30.0, "sentencepiece-bpe": 100.0}
 
 
 def prepare_corpus(
@@ -40,113 +45,144 @@ def prepare_corpus(
     vocab: str | Path | None = None,
     train_tokenizer: str | None = None,
     vocab_size: int = 30522,
-    lowercase: bool = True,
+    lowercase: bool | None = None,
     strip_accents: bool | None = None,
-    validation_fraction: float = 0.005,
-    blank_line_separates: bool = True,
+    tokenizer_sample_mb: float | None = None,
+    field: str = "text",
+    one_document_per_file: bool = False,
     split_sentences: bool = True,
     encoding_errors: str = "replace",
-    shard_tokens: int = 2**26,
-    progress: Callable[[Progress], None] | None = None,
+    bad_input: str = "refuse",
+    tfds_data_dir: str | Path | None = None,
+    min_characters: int = 0,
+    keep_duplicates: bool = False,
+    filter: str | None = None,
+    validation_fraction: float = 0.005,
+    shard_tokens: int = _SHARD_TOKENS,
+    num_workers: int = 1,
+    runner: str = "local",
+    beam_options: Sequence[str] = (),
+    display: Display | None = None,
 ) -> Corpus:
-    """Builds a corpus directory from text files.
+    """Builds a corpus directory from text.
+
+    The same inputs and settings give the same bytes, with any runner and number of workers. An
+    unfinished build of theirs at `output` is gone on with; a finished one is returned untouched.
 
     Args:
-      inputs: files, globs and directories (`expand_inputs`).
-      output: the directory to make. A finished corpus there that was built with the same settings
-        from files of the same names and sizes is returned untouched.
-      vocab: a vocab.txt, or None if `train_tokenizer` says how to learn one from the inputs.
-      train_tokenizer: None or "wordpiece".
+      inputs: files, globs, directories and TensorFlow datasets (`reading.plan_units`).
+      output: the directory to make; with an object store's name ("gs://..."), a place there.
+      vocab: a vocab.txt of WordPiece or a .model of SentencePiece (`tokenization.open_tokenizer`),
+        or None if `train_tokenizer` says how to learn one from the inputs.
+      train_tokenizer: None or one of `tokenization.TRAINABLE_TOKENIZERS`.
       vocab_size: ids of a trained tokenizer, at most; BERT's 30,522 by default.
-      lowercase: whether text is lower-cased.
+      lowercase: whether text is lower-cased; None means it is, but for a model of SentencePiece,
+        which knows.
       strip_accents: whether accents are removed; None means as `lowercase` says.
-      validation_fraction: share of the documents in the validation split, in [0, 1); see
-        `build_corpus`.
-      blank_line_separates: whether a blank line ends a document; otherwise a file is one.
-      split_sentences: whether lines are split into sentences; otherwise a line is one.
-      encoding_errors: what to do with invalid UTF-8, "replace" or "refuse".
-      shard_tokens: a shard is closed when it has this many tokens. Until then it is in memory.
-      progress: called after every few megabytes.
+      tokenizer_sample_mb: megabytes of text, about, that a tokenizer is trained on: documents
+        chosen by a hash of their text, all of them if there is less. None: `SAMPLE_MB`.
+      field: of JSON lines, Parquet columns and TensorFlow datasets: which one is the text.
+      one_document_per_file: whether a text file is one document; otherwise blank lines end one.
+      split_sentences: whether lines are split into sentences (`sentences`); otherwise a line is
+        one.
+      encoding_errors: what to do with invalid UTF-8: "replace" (and count) or "refuse".
+      bad_input: what to do with rows that have no text and with damaged archives: "refuse", or
+        "skip" (and count).
+      tfds_data_dir: where TensorFlow datasets are; None: tensorflow-datasets' own place.
+      min_characters: documents with fewer are left out.
+      keep_duplicates: whether documents of equal text are all kept; otherwise the first one is.
+      filter: "FILE.py:FUNCTION": a function from a document's text to whether it is kept.
+      validation_fraction: share of the documents that training never sees, in [0, 1), chosen by a
+        hash of their text, so that a document stays where it is when the corpus grows. If it
+        selects none of two or more, the document with the smallest hash is taken.
+      shard_tokens: a shard ends with the document that brings it to so many tokens.
+      num_workers: processes, with the local runner.
+      runner: "local" or "beam" (Apache Beam, with `beam_options`; see docs/corpus.md).
+      beam_options: Beam's pipeline options, as on a command line.
+      display: is told how far the build is.
 
     Returns:
-      The corpus; `metadata["summary"]` has documents, duplicates, empty_documents, sentences,
-      tokens, unknown_rate, text_bytes, invalid_sequences and nul_characters.
+      The corpus; `metadata["summary"]` has what was met: documents, validation_documents,
+      duplicates, sentences, tokens, unknown_rate, what else `stages.Reader` and
+      `reading.ReadingCounts` count.
 
     Raises:
-      UserError: for anything wrong with the arguments or inputs, before `output` is touched; what
-        was at `output` is never removed.
+      UserError: for anything wrong with arguments or inputs; what was at `output` before is never
+        removed.
     """
     if (vocab is None) == (train_tokenizer is None):
         raise UserError(
             f"vocab={vocab} and train_tokenizer={train_tokenizer}: give exactly one of them"
         )
-    if train_tokenizer not in (None, *TRAINABLE_TOKENIZERS):
-        raise UserError(
-            f"train_tokenizer={train_tokenizer!r} is unknown: use one of "
-            + ", ".join(TRAINABLE_TOKENIZERS)
-        )
-    if encoding_errors not in ENCODING_ERRORS:
-        raise UserError(
-            f"encoding_errors={encoding_errors!r} is unknown: use one of "
-            + ", ".join(ENCODING_ERRORS)
-        )
-    _check_numbers(validation_fraction, shard_tokens)
-    files = expand_inputs(inputs)
-    tokenizer = None
-    if vocab is not None:
-        tokenizer = WordPieceTokenizer.from_vocab(vocab, lowercase, strip_accents)
-    base = os.path.commonpath([os.path.abspath(file.parent) for file in files])
-    settings = {
-        "inputs": [
-            [Path(os.path.relpath(file, base)).as_posix(), file.stat().st_size] for file in files
-        ],
-        "vocab_sha256": tokenizer.settings["vocab_sha256"] if tokenizer else None,
+    _check_choice("train_tokenizer", train_tokenizer, (None, *TRAINABLE_TOKENIZERS))
+    _check_choice("encoding_errors", encoding_errors, ("replace", "refuse"))
+    _check_choice("bad_input", bad_input, ("refuse", "skip"))
+    _check_choice("runner", runner, RUNNERS)
+    _check_numbers(validation_fraction, shard_tokens, num_workers)
+    if beam_options and runner != "beam":
+        raise UserError(f"beam_options={list(beam_options)} are for runner='beam' alone")
+    output = storage.absolute(str(output))
+    reading = ReadingOptions(
+        field=field,
+        one_document_per_file=one_document_per_file,
+        encoding_errors=encoding_errors,
+        bad_input=bad_input,
+        tfds_data_dir=str(tfds_data_dir) if tfds_data_dir else None,
+    )
+    units, left_out = plan_units([str(item) for item in inputs], reading)
+    tokenizer = tokenization.open_tokenizer(vocab, lowercase, strip_accents) if vocab else None
+    if tokenizer_sample_mb is None:
+        tokenizer_sample_mb = SAMPLE_MB.get(train_tokenizer, 0.0)
+    training = {
         "train_tokenizer": train_tokenizer,
-        "vocab_size": vocab_size if train_tokenizer else None,
-        "lowercase": lowercase,
+        "vocab_size": vocab_size,
+        "lowercase": lowercase is not False,
         "strip_accents": strip_accents,
-        "validation_fraction": validation_fraction,
-        "blank_line_separates": blank_line_separates,
+        "tokenizer_sample_mb": tokenizer_sample_mb,
+    }
+    filter_function, filter_source = _read_filter(filter)
+    settings = {
+        "inputs": describe_inputs(units),
+        "tokenizer": tokenizer.settings if tokenizer else training,
+        "field": field,
+        "one_document_per_file": one_document_per_file,
         "split_sentences": split_sentences,
         "encoding_errors": encoding_errors,
+        "bad_input": bad_input,
+        "min_characters": min_characters,
+        "keep_duplicates": keep_duplicates,
+        "filter": [filter_function, hashlib.sha256(filter_source).hexdigest()] if filter else None,
+        "validation_fraction": validation_fraction,
         "shard_tokens": shard_tokens,
     }
-    if (Path(output) / METADATA_FILE).exists():
+    if storage.exists(f"{output}/{METADATA_FILE}"):
         return _existing(output, settings)
 
-    counts = ReadingCounts()
-    files_done = 0
-
-    def documents() -> Iterator[list[str]]:
-        nonlocal files_done
-        for files_done, file in enumerate(files):  # noqa: B007
-            yield from read_documents(
-                file,
-                blank_line_separates=blank_line_separates,
-                encoding_errors=encoding_errors,
-                counts=counts,
-            )
-        files_done = len(files)
-
-    def report(documents: int, tokens: int) -> None:
-        if progress:
-            progress(Progress(files_done, len(files), documents, tokens, counts.text_bytes))
-
-    if tokenizer is None:
-        texts = itertools.chain.from_iterable(documents())
-        tokenizer = WordPieceTokenizer.train(texts, vocab_size, lowercase, strip_accents)
-        counts = ReadingCounts()
-    return build_corpus(
-        documents(),
-        output,
-        tokenizer,
-        settings=settings,
-        summary=lambda: vars(counts),
-        validation_fraction=validation_fraction,
-        sentences=split_by_rule if split_sentences else None,
-        shard_tokens=shard_tokens,
-        progress=report,
-    )
+    jobs = group_units(units)
+    display = display or Silent()
+    for directory, endings in left_out.items():
+        if endings:
+            display.note(_describe_left_out(directory, endings))
+    plan = settings | resume_conditions(units)
+    with (
+        workspace.open_workspace(output, plan) as directory,
+        open_runner(runner, num_workers, beam_options, directory) as run,
+    ):
+        if filter:
+            storage.write_bytes(f"{directory}/{stages.FILTER_FILE}", filter_source)
+        recipe = Recipe(
+            directory,
+            reading,
+            split_sentences=split_sentences,
+            min_characters=min_characters,
+            filter_function=filter_function,
+            sample_rate=min(1.0, tokenizer_sample_mb * 1e6 / max(1, text_bytes(units))),
+        )
+        if tokenizer is None:
+            tokenizer = assembly.trained_tokenizer(training, jobs, recipe, run, display)
+        recipe = assembly.with_tokenizer(recipe, tokenizer)
+        assembly.encode_jobs(jobs, recipe, run, display)
+        return assembly.finish(output, recipe, tokenizer, settings, run, display)
 
 
 def build_corpus(
@@ -155,162 +191,81 @@ def build_corpus(
     tokenizer: Tokenizer,
     *,
     settings: dict[str, Any],
-    summary: Callable[[], dict[str, Any]] = dict,
     validation_fraction: float = 0.005,
-    sentences: Callable[[str], list[str]] | None = split_by_rule,
-    shard_tokens: int = 2**26,
-    progress: Callable[[int, int], None] | None = None,
+    shard_tokens: int = _SHARD_TOKENS,
 ) -> Corpus:
     """Builds a corpus from documents; `prepare_corpus` without the files.
 
-    A document goes to validation if a hash of its text, a number in [0, 1), is below
-    `validation_fraction`: where it goes does not depend on the rest of the corpus. If that selects
-    none of two or more, the document with the smallest hash goes there alone. Of documents with
-    equal text, only the first is kept.
-
     Args:
-      documents: each a list of paragraphs, or of sentences.
+      documents: each a list of paragraphs.
       output: the directory to make.
       tokenizer: saved with the corpus.
       settings: stored in corpus.json; JSON-compatible.
-      summary: called at the end for entries to add to the summary in corpus.json.
-      validation_fraction: in [0, 1); 0 means no validation split.
-      sentences: splits a paragraph into sentences; None means that a paragraph is one.
-      shard_tokens: a shard is closed when it has this many tokens.
-      progress: called with the numbers of documents and tokens so far.
+      validation_fraction: as in `prepare_corpus`.
+      shard_tokens: as in `prepare_corpus`.
 
     Raises:
-      UserError: as `CorpusWriter` does, or if nothing is left to train on.
+      UserError: if `output` holds something else, or nothing is left to train on.
     """
     _check_numbers(validation_fraction, shard_tokens)
-    builder = _Builder(tokenizer, validation_fraction, sentences, progress)
-    with CorpusWriter(output, tokenizer) as writer:
-        pending: dict[str, list[Document]] = {"train": [], "validation": []}
-        sizes = dict.fromkeys(pending, 0)
-        for split, document in builder.documents(documents):
-            pending[split].append(document)
-            sizes[split] += len(document.tokens)
-            if sizes[split] >= shard_tokens:
-                writer.write_shard(split, pending[split])
-                pending[split], sizes[split] = [], 0
-        for split, rest in pending.items():
-            if rest:
-                writer.write_shard(split, rest)
-        if not builder.kept["train"]:
-            raise UserError(
-                f"no document is left to train on ({builder.kept['validation']} of validation, "
-                f"{builder.empty} empty): check the inputs, or lower "
-                f"validation_fraction={validation_fraction}"
-            )
-        return writer.finish(settings, builder.summary() | summary())
+    output = storage.absolute(str(output))
+    settings = settings | {
+        "validation_fraction": validation_fraction,
+        "shard_tokens": shard_tokens,
+        "keep_duplicates": False,
+    }
+    with workspace.open_workspace(output, settings) as directory:
+        recipe = assembly.with_tokenizer(Recipe(directory, ReadingOptions()), tokenizer)
+        report = Silent().report
+        stages.encode_texts(Reader(documents, ReadingCounts(), recipe, report), Job(0, ()), recipe)
+        return assembly.finish(output, recipe, tokenizer, settings, run_here, Silent())
 
 
-class _Builder:
-    """Encodes documents and decides where each goes."""
-
-    def __init__(self, tokenizer, validation_fraction, sentences, progress):
-        self.tokenizer = tokenizer
-        self.threshold = int(validation_fraction * 2.0**64)
-        self.sentences = sentences
-        self.progress = progress
-        self.kept = {"train": 0, "validation": 0}
-        self.duplicates = self.empty = self.num_sentences = self.num_tokens = self.unknown = 0
-        self.seen: set[bytes] = set()  # About 1 GB for ten million documents.
-
-    def documents(self, texts: Iterable[list[str]]) -> Iterator[tuple[str, Document]]:
-        """Yields (split, document)."""
-        # Until validation has a document, the one with the smallest hash is held back for it.
-        held: tuple[int, Document] | None = None
-        for digest, document in self._encoded(texts):
-            split = "validation" if digest < self.threshold else "train"
-            if split == "train" and self.threshold and not self.kept["validation"]:
-                if held is None:
-                    held = digest, document
-                    continue
-                if digest < held[0]:
-                    held, document = (digest, document), held[1]
-            self.kept[split] += 1
-            yield split, document
-        if held:
-            needed = self.kept["train"] and not self.kept["validation"]
-            split = "validation" if needed else "train"
-            self.kept[split] += 1
-            yield split, held[1]
-
-    def summary(self) -> dict[str, Any]:
-        return {
-            "documents": sum(self.kept.values()),
-            "validation_documents": self.kept["validation"],
-            "duplicates": self.duplicates,
-            "empty_documents": self.empty,
-            "sentences": self.num_sentences,
-            "tokens": self.num_tokens,
-            "unknown_rate": self.unknown / max(1, self.num_tokens),
-        }
-
-    def _encoded(self, texts: Iterable[list[str]]) -> Iterator[tuple[int, Document]]:
-        for batch in self._batches(texts):
-            ids = self.tokenizer.encode_batch([text for _, texts in batch for text in texts])
-            lengths = np.fromiter(map(len, ids), np.int64, len(ids))
-            flat = np.fromiter(itertools.chain.from_iterable(ids), np.uint32, lengths.sum())
-            if self.tokenizer.vocab_size < 1 << 16:
-                flat = flat.astype(np.uint16)
-            self.unknown += int(np.count_nonzero(flat == self.tokenizer.special_ids.unk))
-            first_text = first_token = 0
-            for digest, texts_of in batch:
-                part = lengths[first_text : first_text + len(texts_of)]
-                tokens = flat[first_token : first_token + int(part.sum())]
-                first_text += len(texts_of)
-                first_token += len(tokens)
-                if not len(tokens):
-                    self.empty += 1
-                    continue
-                part = part[part > 0].astype(np.int32)
-                self.num_sentences += len(part)
-                self.num_tokens += len(tokens)
-                yield digest, Document(tokens, part)
-            if self.progress:
-                self.progress(sum(self.kept.values()), self.num_tokens)
-
-    def _batches(self, texts: Iterable[list[str]]) -> Iterator[list[tuple[int, list[str]]]]:
-        """Unique documents as (hash, sentences), some megabytes at a time."""
-        batch: list[tuple[int, list[str]]] = []
-        characters = 0
-        for paragraphs in texts:
-            text = "\n".join(paragraphs)
-            content = hashlib.blake2b(
-                text.encode("utf-8", "surrogatepass"), digest_size=16
-            ).digest()
-            if content in self.seen:
-                self.duplicates += 1
-                continue
-            self.seen.add(content)
-            if self.sentences:
-                paragraphs = [s for paragraph in paragraphs for s in self.sentences(paragraph)]
-            batch.append((int.from_bytes(content[:8], "big"), paragraphs))
-            characters += len(text)
-            if characters >= _BATCH_CHARACTERS:
-                yield batch
-                batch, characters = [], 0
-        if batch:
-            yield batch
+def _check_choice(name: str, value: str | None, choices: tuple[str | None, ...]) -> None:
+    if value not in choices:
+        known = ", ".join(choice for choice in choices if choice)
+        raise UserError(f"{name}={value!r} is unknown: use one of {known}")
 
 
-def _check_numbers(validation_fraction: float, shard_tokens: int) -> None:
+def _check_numbers(validation_fraction: float, shard_tokens: int, num_workers: int = 1) -> None:
     if not 0.0 <= validation_fraction < 1.0:
         raise UserError(f"validation_fraction={validation_fraction} must be in [0, 1)")
     if shard_tokens < 1:
         raise UserError(f"shard_tokens={shard_tokens} must be positive")
+    if num_workers < 1:
+        raise UserError(f"num_workers={num_workers} must be positive")
 
 
-def _existing(output: str | Path, settings: dict[str, Any]) -> Corpus:
+def _existing(output: str, settings: dict[str, Any]) -> Corpus:
     """The finished corpus at `output` if it was built with these settings."""
     corpus = Corpus.open(output)
-    stored = corpus.metadata["settings"]
-    different = [name for name, value in settings.items() if stored.get(name) != value]
+    stored, now = corpus.metadata["settings"], json.loads(json.dumps(settings))
+    different = [name for name, value in now.items() if stored.get(name) != value]
     if different:
         raise UserError(
             f"output {output} is a corpus built with other {', '.join(different)}: "
             "name another directory, or remove this one yourself"
         )
     return corpus
+
+
+def _describe_left_out(directory: str, endings: dict[str, int]) -> str:
+    kinds = ", ".join(
+        f"{count:,} {ending or 'without ending'}" for ending, count in endings.items()
+    )
+    return f"left out of {directory}, as of no known format: {kinds} (name them to have them read)"
+
+
+def _read_filter(filter: str | None) -> tuple[str | None, bytes]:
+    """The function's name, and the source of its file."""
+    if filter is None:
+        return None, b""
+    path, _, function = filter.rpartition(":")
+    if not path or not function.isidentifier():
+        raise UserError(f"filter={filter!r} must be FILE.py:FUNCTION")
+    try:
+        source = Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"filter={filter!r}: {path} cannot be read ({error.strerror})") from None
+    stages.load_function(path, function)
+    return function, source

@@ -1,0 +1,302 @@
+"""A build gives the same bytes wherever and in however many tries it runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from electra_jax.data import Corpus, prepare_corpus
+from electra_jax.data.build import parts, stages, workspace
+from electra_jax.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+
+
+def contents(directory) -> dict[str, bytes]:
+    """All files of a corpus, corpus.json too."""
+    return {path.name: path.read_bytes() for path in Path(directory).iterdir()}
+
+
+def command(*arguments) -> list[str]:
+    return [sys.executable, "-m", "electra_jax.cli", "prepare", *map(str, arguments)]
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(ROOT)}
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """Some files of different formats, with documents that occur twice, in several jobs."""
+    import gzip
+
+    from conftest import generate_text
+
+    directory = tmp_path_factory.mktemp("inputs")
+    for seed in range(4):
+        text = generate_text(60, seed=seed // 2)  # Each text is there twice.
+        if seed % 2:
+            (directory / f"{seed}.txt.gz").write_bytes(gzip.compress(text.encode()))
+        else:
+            rows = [json.dumps({"text": document}) for document in text.split("\n\n")]
+            (directory / f"{seed}.jsonl").write_text("\n".join([*rows[:30], *rows[20:]]))
+    return directory
+
+
+@pytest.fixture
+def small_pieces(monkeypatch):
+    """Many jobs, parts and shards of little text."""
+    monkeypatch.setattr("electra_jax.data.build.jobs.JOB_BYTES", 20_000)
+    monkeypatch.setattr(stages, "_BATCH_CHARACTERS", 2_000)
+    monkeypatch.setattr(stages, "_PART_TOKENS", 3_000)
+
+
+def build(inputs, output, vocab_file, **arguments):
+    arguments = {"validation_fraction": 0.1, "shard_tokens": 10_000} | arguments
+    return prepare_corpus([inputs], output, vocab=vocab_file, **arguments)
+
+
+@pytest.fixture(scope="module")
+def reference(inputs, vocab_file, tmp_path_factory):
+    """Built at once, by one process, with the ordinary sizes of pieces."""
+    output = tmp_path_factory.mktemp("reference") / "corpus"
+    corpus = build(inputs, output, vocab_file)
+    assert corpus.metadata["summary"]["duplicates"] > 120
+    assert len(corpus.shards("train")) > 1 and len(corpus.shards("validation")) == 1
+    return contents(output)
+
+
+def test_pieces_of_any_size_give_the_same_bytes(
+    inputs, vocab_file, tmp_path, reference, small_pieces
+):
+    build(inputs, tmp_path / "out", vocab_file)
+    assert contents(tmp_path / "out") == reference
+
+
+@pytest.mark.parametrize("num_workers", [2, 3])
+def test_any_number_of_workers_gives_the_same_bytes(
+    inputs, vocab_file, tmp_path, reference, num_workers, monkeypatch
+):
+    monkeypatch.setattr("electra_jax.data.build.jobs.JOB_BYTES", 20_000)
+    build(inputs, tmp_path / "out", vocab_file, num_workers=num_workers)
+    assert contents(tmp_path / "out") == reference
+
+
+def test_beam_gives_the_same_bytes(inputs, vocab_file, tmp_path):
+    pytest.importorskip("apache_beam")
+    arguments = [inputs, "--vocab", vocab_file, "--validation-fraction", "0.1"]
+    for output, options in (("local", ["--num-workers", "1"]), ("beam", ["--runner", "beam"])):
+        rest = ["--", "--direct_num_workers=2"] if output == "beam" else []
+        words = command(*arguments, "--output", tmp_path / output, *options, *rest)
+        subprocess.run(words, check=True, env=environment(), timeout=120, capture_output=True)
+    assert contents(tmp_path / "beam") == contents(tmp_path / "local")
+
+
+def test_beam_reports_a_mistake_of_the_user_s_in_one_line(inputs, vocab_file, tmp_path):
+    pytest.importorskip("apache_beam")
+    (tmp_path / "bad.jsonl").write_text('{"body": "x"}\n')
+    words = command(
+        tmp_path / "bad.jsonl", "--vocab", vocab_file, "--output", tmp_path / "out",
+        "--runner", "beam",
+    )  # fmt: skip
+    result = subprocess.run(words, env=environment(), timeout=120, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1].startswith(f"error: {tmp_path}/bad.jsonl, line 1: no ")
+
+
+def test_a_build_that_fails_goes_on_where_it_was(
+    inputs, vocab_file, tmp_path, reference, small_pieces, monkeypatch
+):
+    """Stopped after each of its writes in turn, by a full disk, and each time begun again."""
+    write, counts = parts.write_part, {"left": 0, "written": 0}
+
+    def write_part(*arguments):
+        if not counts["left"]:
+            raise OSError(28, "No space left on device")
+        counts["left"] -= 1
+        counts["written"] += 1
+        write(*arguments)
+
+    monkeypatch.setattr(stages, "write_part", write_part)
+    for _ in range(100):
+        counts["left"] = 2
+        try:
+            build(inputs, tmp_path / "out", vocab_file)
+            break
+        except UserError as error:
+            assert str(error) == (
+                f"output {tmp_path}/out cannot be written (No space left on device): free space "
+                "there, or name another, and run the same command again to go on"
+            )
+            with pytest.raises(UserError, match="has no corpus.json: it is unfinished"):
+                Corpus.open(tmp_path / "out")
+    assert contents(tmp_path / "out") == reference
+    written, counts["left"] = counts["written"], 1000
+    build(inputs, tmp_path / "again", vocab_file)
+    assert written == counts["written"] - written > 10  # None was written twice.
+
+
+def test_a_full_disk_in_a_worker_is_one_line(inputs, vocab_file, tmp_path):
+    """The limit of a file's size is a real error of the operating system's."""
+    words = command(
+        inputs, "--vocab", vocab_file, "--output", tmp_path / "out", "--num-workers", "2"
+    )
+    limited = ["bash", "-c", 'ulimit -f 20; trap "" XFSZ; exec "$@"', "bash", *words]
+    result = subprocess.run(limited, env=environment(), timeout=120, capture_output=True, text=True)
+    assert result.returncode == 2
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith(f"error: output {tmp_path}/out cannot be written (File too large)")
+    assert not (tmp_path / "out" / "corpus.json").exists()
+    subprocess.run(words, check=True, env=environment(), timeout=120, capture_output=True)
+    Corpus.open(tmp_path / "out").verify()
+
+
+def test_killed_at_random_and_resumed_gives_the_same_bytes(inputs, vocab_file, tmp_path):
+    """SIGKILL, five times, of the process that builds; its workers end with it."""
+    script = tmp_path / "build.py"
+    script.write_text(
+        "import sys\n"
+        "from electra_jax.data import prepare\n"
+        "from electra_jax.data.build import jobs\n"
+        "jobs.JOB_BYTES = 5000\n"
+        "if __name__ == '__main__':\n"
+        "    prepare.prepare_corpus([sys.argv[1]], sys.argv[2], vocab=sys.argv[3], num_workers=2,\n"
+        "                           validation_fraction=0.1, shard_tokens=1000)\n"
+    )
+
+    def words(output):
+        return [sys.executable, script, inputs, output, vocab_file]
+
+    def files_made():
+        return len([path for path in output.rglob("*-*") if path.suffix in (".npz", ".json")])
+
+    subprocess.run(words(tmp_path / "whole"), check=True, env=environment(), timeout=120)
+    output, rng, kills = tmp_path / "out", random.Random(0), 0
+    while kills < 5:
+        aim = files_made() + rng.randint(1, 6)
+        process = subprocess.Popen(words(output), env=environment())
+        while files_made() < aim and process.poll() is None:
+            time.sleep(0.001)
+        assert process.poll() is None, "it was done before it could be killed five times"
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kills += 1
+        with pytest.raises(UserError, match="has no corpus.json: it is unfinished"):
+            Corpus.open(output)
+        for _ in range(100):  # The workers notice.
+            if not _processes_with(output):
+                break
+            time.sleep(0.1)
+        assert not _processes_with(output)
+    subprocess.run(words(output), check=True, env=environment(), timeout=120)
+    assert contents(output) == contents(tmp_path / "whole")
+
+
+def test_workers_end_with_the_process_that_started_them(inputs, vocab_file, tmp_path):
+    (tmp_path / "rule.py").write_text(
+        "import os, time\nfrom pathlib import Path\n"
+        f"def f(text):\n    Path({str(tmp_path)!r}, f'{{os.getpid()}}.pid').touch()\n"
+        "    time.sleep(60)\n"
+    )
+    words = command(
+        inputs, "--vocab", vocab_file, "--output", tmp_path / "out", "--num-workers", "2",
+        "--filter", f"{tmp_path}/rule.py:f",
+    )  # fmt: skip
+    process = subprocess.Popen(words, env=environment())
+    while not (pids := [int(path.stem) for path in tmp_path.glob("*.pid")]):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    for _ in range(100):
+        if not any(Path(f"/proc/{pid}").exists() for pid in pids):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"still there: {pids}")
+
+
+def _processes_with(word) -> list[str]:
+    """Numbers of processes that have a word on their command line or hold the build's lock."""
+    lock = str(Path(word) / "building")
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_bytes().decode().split("\0")
+            files = [os.readlink(file) for file in (process / "fd").iterdir()]
+        except OSError:
+            continue
+        if str(word) in words or any(file.startswith(lock) for file in files):
+            found.append(process.name)
+    return found
+
+
+def test_a_killed_worker_is_one_line(inputs, vocab_file, tmp_path):
+    (tmp_path / "rule.py").write_text(
+        "import os, signal\ndef f(text):\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    with pytest.raises(UserError, match="num_workers: a worker process was killed"):
+        build(inputs, tmp_path / "out", vocab_file, num_workers=2, filter=f"{tmp_path}/rule.py:f")
+
+
+def test_one_build_at_a_time(tmp_path):
+    output = str(tmp_path / "out")
+    with workspace.open_workspace(output, {"a": 1}):
+        with pytest.raises(UserError, match="is being built by another process"):
+            with workspace.open_workspace(output, {"a": 1}):
+                pass
+    with workspace.open_workspace(output, {"a": 1}):
+        pass
+
+
+def test_an_unfinished_build_is_not_mixed_with_another(tmp_path):
+    output = str(tmp_path / "out")
+    strict = {"a": 1, "bad_input": "refuse"}
+    with workspace.open_workspace(output, strict) as directory:
+        before = sorted(Path(directory).rglob("*"))
+    with pytest.raises(UserError) as error:
+        with workspace.open_workspace(output, {"a": 2, "bad_input": "refuse"}):
+            pass
+    assert str(error.value) == (
+        f"output {output} holds an unfinished build with other a: give it the same again, name "
+        "another directory, or remove this one yourself"
+    )
+    assert sorted(Path(directory).rglob("*")) == before
+    # What was strict may become lenient, for nothing has met it; not the other way.
+    with workspace.open_workspace(output, {"a": 1, "bad_input": "skip"}):
+        pass
+    with pytest.raises(UserError, match="with other bad_input"):
+        with workspace.open_workspace(output, strict):
+            pass
+
+
+def test_a_changed_input_is_noticed(inputs, vocab_file, tmp_path, monkeypatch):
+    (tmp_path / "a.txt").write_text("Bada bede.\n\nBo.")
+    monkeypatch.setattr(stages, "write_part", lambda *_: (_ for _ in ()).throw(OSError(28, "x")))
+    with pytest.raises(UserError, match="cannot be written"):
+        prepare_corpus([tmp_path / "a.txt"], tmp_path / "out", vocab=vocab_file)
+    (tmp_path / "a.txt").write_text("Bede bada.\n\nBo.")
+    with pytest.raises(UserError, match="holds an unfinished build with other modified"):
+        prepare_corpus([tmp_path / "a.txt"], tmp_path / "out", vocab=vocab_file)
+
+
+def test_in_an_object_store(inputs, vocab_file, tmp_path, reference):
+    """Output in a store that only `fsspec` can reach: the same bytes, and readable after a copy."""
+    import fsspec
+
+    corpus = build(inputs, "memory://bucket/corpus", vocab_file)
+    assert corpus.metadata["summary"]["documents"] > 100
+    store = fsspec.filesystem("memory")
+    names = [Path(name).name for name in store.ls("/bucket/corpus", detail=False)]
+    stored = {name: store.cat(f"/bucket/corpus/{name}") for name in names}
+    assert stored == reference
+    assert Corpus.open("memory://bucket/corpus").fingerprint == corpus.fingerprint
+    with pytest.raises(UserError, match="is in an object store: copy it to a local disk"):
+        corpus.shards("train")
