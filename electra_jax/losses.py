@@ -6,6 +6,8 @@ devices and steps; means are taken once, at the end (`electra_jax.objectives`).
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,6 +28,25 @@ def token_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
 def binary_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """-log sigmoid(logit) where the label is true, -log(1 - sigmoid(logit)) where not; [...]."""
     return jax.nn.softplus(logits) - logits * labels
+
+
+def shares(weights: jax.Array, axis_name: str | None = None) -> jax.Array:
+    """Weights (or a mask) divided by their sum over the global batch; float32, same shape.
+
+    Args:
+      weights: not negative, [...]; where all are zero, so are the shares.
+      axis_name: the axis over which devices hold the other rows (`pmap`); None: there are none.
+    """
+    weights = weights.astype(jnp.float32)
+    total = weights.sum()
+    if axis_name is not None:
+        total = jax.lax.psum(total, axis_name)
+    return weights / jnp.where(total > 0, total, 1.0)
+
+
+def ratio(total: Any, count: Any) -> float:
+    """A mean from two sums; NaN where nothing was counted."""
+    return float(total) / float(count) if float(count) else float("nan")
 
 
 def logit_histogram(logits: jax.Array, weights: jax.Array) -> jax.Array:

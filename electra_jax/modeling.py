@@ -22,10 +22,10 @@ from electra_jax.config import ElectraConfig, EncoderConfig
 from electra_jax.dropout import dropout
 
 # Large enough that softmax gives exactly 0, finite so that a row of padding gives no NaN.
-_MASKED = -1e9
+MASKED = -1e9
 # Dropout sites: the generator's begin at 0, the discriminator's here; _SITES_PER_LAYER for each
-# layer after the one of the embeddings.
-_DISCRIMINATOR_SITES = 1 << 16
+# layer after the one of the embeddings. Those of fine-tuning's heads come after both (`heads`).
+DISCRIMINATOR_SITES = 1 << 16
 _SITES_PER_LAYER = 3
 
 
@@ -146,7 +146,7 @@ class Embeddings(nn.Module):
         x = x + self.position[None, : input_ids.shape[1]]
         x = layer_norm(x, norm["scale"], norm["bias"], config.layer_norm_epsilon)
         x = x.astype(config.dtype)
-        return _drop(x, dropout_seeds, site, config.dropout_rate)
+        return drop(x, dropout_seeds, site, config.dropout_rate)
 
 
 class Encoder(nn.Module):
@@ -164,7 +164,7 @@ class Encoder(nn.Module):
             glorot = nn.initializers.glorot_uniform()  # tf.layers' default, as in the original
             x = dense(x, Dense(self.in_features, sizes.hidden_size, glorot, name="projection")())
         layers = Layers(config, sizes, name="layers")()
-        bias = jnp.where(attention_mask, 0.0, _MASKED)[:, None, None, :]  # [B, 1, 1, L]
+        bias = jnp.where(attention_mask, 0.0, MASKED)[:, None, None, :]  # [B, 1, 1, L]
 
         def layer(x, params, index):
             layer_site = site + 1 + index * _SITES_PER_LAYER
@@ -234,13 +234,13 @@ def transformer_layer(
         dense(x, params["qkv"]),
         attention_bias,
         sizes.num_heads,
-        lambda p: _drop(p, dropout_seeds, site, config.attention_dropout_rate),
+        lambda p: drop(p, dropout_seeds, site, config.attention_dropout_rate),
     )
     attended = dense(attended, params["attention_out"])
-    x = x + _drop(attended, dropout_seeds, site + 1, rate)
+    x = x + drop(attended, dropout_seeds, site + 1, rate)
     x = layer_norm(x, **params["attention_layer_norm"], epsilon=eps)
     expanded = gelu(dense(x, params["feed_forward_in"]))
-    x = x + _drop(dense(expanded, params["feed_forward_out"]), dropout_seeds, site + 2, rate)
+    x = x + drop(dense(expanded, params["feed_forward_out"]), dropout_seeds, site + 2, rate)
     return layer_norm(x, **params["output_layer_norm"], epsilon=eps)
 
 
@@ -256,7 +256,8 @@ def attention(qkv: jax.Array, bias: jax.Array, num_heads: int, drop: Callable) -
     return attended.reshape(batch, length, width // 3)
 
 
-def _drop(x, seeds, site, rate):
+def drop(x: jax.Array, seeds: jax.Array | None, site: jax.Array | int, rate: float) -> jax.Array:
+    """`dropout.dropout`, or `x` itself where there are no seeds or the rate is zero."""
     return x if seeds is None or rate == 0.0 else dropout(x, seeds, site, rate)
 
 
@@ -282,7 +283,7 @@ class GeneratorHead(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (config.vocab_size,))
         padding = config.padded_vocab_size - config.vocab_size
         table = jnp.pad(table.astype(x.dtype), ((0, padding), (0, 0)))
-        bias = jnp.pad(bias, (0, padding), constant_values=_MASKED)
+        bias = jnp.pad(bias, (0, padding), constant_values=MASKED)
         logits = float32_einsum("bpe,ve->bpv", x, table)
         return logits + _like(logits, bias)
 
@@ -354,8 +355,8 @@ class Electra(nn.Module):
         shared = self.config.sharing != "none"
         embeddings = self.embeddings if shared else self.generator_embeddings
         encoder = self.encoder if self.config.sharing == "all" else self.generator_encoder
-        arrays = _fill(input_ids, attention_mask, token_type_ids)
-        hidden = _run(embeddings, encoder, *arrays, dropout_seeds, site=0)
+        arrays = (input_ids, attention_mask, token_type_ids, dropout_seeds)
+        hidden = run_encoder(embeddings, encoder, *arrays, site=0)
         gathered = jnp.take_along_axis(hidden, positions[:, :, None], axis=1)  # [B, P, D]
         return self.generator_head(gathered, embeddings.word)
 
@@ -378,21 +379,18 @@ class Electra(nn.Module):
         dropout_seeds: jax.Array | None = None,
     ) -> jax.Array:
         """The discriminator's last hidden states, [B, L, D] in the compute dtype."""
-        arrays = _fill(input_ids, attention_mask, token_type_ids)
-        return _run(
-            self.embeddings, self.encoder, *arrays, dropout_seeds, site=_DISCRIMINATOR_SITES
-        )
+        arrays = (input_ids, attention_mask, token_type_ids, dropout_seeds)
+        return run_encoder(self.embeddings, self.encoder, *arrays, site=DISCRIMINATOR_SITES)
 
 
-def _fill(input_ids, attention_mask, token_type_ids):
+def run_encoder(
+    embeddings, encoder, input_ids, attention_mask, token_type_ids, dropout_seeds, *, site
+) -> jax.Array:
+    """Hidden states [B, L, D]; no mask means no padding, no token types mean one segment."""
     input_ids = jnp.asarray(input_ids, jnp.int32)
     if attention_mask is None:
         attention_mask = jnp.ones(input_ids.shape, bool)
     if token_type_ids is None:
         token_type_ids = jnp.zeros_like(input_ids)
-    return input_ids, attention_mask, token_type_ids
-
-
-def _run(embeddings, encoder, input_ids, attention_mask, token_type_ids, dropout_seeds, site):
     x = embeddings(input_ids, token_type_ids, dropout_seeds, site)
     return encoder(x, attention_mask.astype(bool), dropout_seeds, site)

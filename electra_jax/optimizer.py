@@ -27,6 +27,17 @@ WEIGHT_DECAY_RULES = (
 )
 
 
+# Depth of a parameter for the layer-wise decay of the learning rate: a number, "layer" for tensors
+# stacked by layer (layer i has depth i + 1) or "head" (past the last layer). Source:
+# `_get_layer_lrs` in `model/optimization.py` of the original.
+LAYER_DEPTH_RULES = (
+    (r"^embeddings/", 0),
+    (r"^encoder/projection/", 0),
+    (r"^encoder/layers/", "layer"),
+    (r"^head/", "head"),
+)
+
+
 class AdamState(NamedTuple):
     """First and second moments of the gradients, trees like the parameters."""
 
@@ -70,6 +81,102 @@ def learning_rate_schedule(
     return schedule
 
 
+def layer_factors(
+    params: Any,
+    decay: float,
+    *,
+    skip_a_depth: bool = False,
+    rules: Sequence[tuple[str, int | str]] = LAYER_DEPTH_RULES,
+) -> Any:
+    """decay ** (the head's depth - depth) for each parameter: 1 for the head, less below it.
+
+    Args:
+      params: a tree with layers stacked along a leading axis [N, ...], such as `FineTuned`'s.
+      decay: factor from one layer to the one below it.
+      skip_a_depth: as in the original, whose head has depth N + 2 instead of N + 1: every other
+        parameter gets one more factor of `decay` (google-research/electra#51).
+      rules: depths by name, as `LAYER_DEPTH_RULES`; every parameter must match one.
+
+    Returns:
+      A tree like `params` of float32 arrays that multiply with its tensors: [] or [N, 1, ...].
+
+    Raises:
+      UserError: if a parameter matches no rule, or nothing is stacked by layer.
+    """
+    depths = rules_by_name(params, rules, what="layer_depth_rules")
+    stacked = [
+        leaf.shape[0]
+        for leaf, depth in zip(jax.tree.leaves(params), jax.tree.leaves(depths), strict=True)
+        if depth == "layer"
+    ]
+    if len(set(stacked)) != 1:
+        found = ", ".join(map(str, sorted(set(stacked)))) or "none"
+        raise UserError(
+            f'layer_depth_rules: numbers of layers of the tensors of depth "layer": {found}: give '
+            "rules that find one and the same number"
+        )
+    head_depth = stacked[0] + (2 if skip_a_depth else 1)
+
+    def factor(leaf, depth):
+        if depth == "layer":
+            depth = np.arange(1, len(leaf) + 1).reshape((-1,) + (1,) * (leaf.ndim - 1))
+        elif depth == "head":
+            depth = head_depth
+        return np.float32(np.float64(decay) ** (head_depth - depth))
+
+    return jax.tree.map(factor, params, depths)
+
+
+def scale_by_layer(
+    decay: float,
+    *,
+    skip_a_depth: bool = False,
+    rules: Sequence[tuple[str, int | str]] = LAYER_DEPTH_RULES,
+) -> optax.GradientTransformation:
+    """Multiplies updates by `layer_factors`, which has the arguments."""
+
+    def factors(tree):
+        return layer_factors(tree, decay, skip_a_depth=skip_a_depth, rules=rules)
+
+    def init(params):
+        factors(params)  # a name that no rule covers is refused here, before anything runs
+        return optax.EmptyState()
+
+    def update(updates, state, params=None):
+        del params
+        return jax.tree.map(jnp.multiply, updates, factors(updates)), state
+
+    return optax.GradientTransformation(init, update)
+
+
+def freeze(patterns: Sequence[str]) -> optax.GradientTransformation:
+    """Zeroes the updates of parameters whose name one of the patterns is found in.
+
+    Raises:
+      UserError: at `init`, for a pattern that is found in no name.
+    """
+
+    def init(params):
+        for pattern in patterns:
+            rules = ((pattern, True), ("", False))
+            if not any(jax.tree.leaves(rules_by_name(params, rules, what="frozen"))):
+                raise UserError(f"frozen: {pattern!r} is found in no parameter's name: correct it")
+        return optax.EmptyState()
+
+    def update(updates, state, params=None):
+        del params
+        rules = [(pattern, True) for pattern in patterns] + [("", False)]
+        frozen = rules_by_name(updates, rules, what="frozen")
+        return jax.tree.map(lambda u, f: jnp.zeros_like(u) if f else u, updates, frozen), state
+
+    return optax.GradientTransformation(init, update)
+
+
+def parameter_name(path: Sequence[Any]) -> str:
+    """A path of `jax.tree_util` as a name like "encoder/layers/qkv/kernel"."""
+    return "/".join(str(getattr(key, "key", key)) for key in path)
+
+
 def rules_by_name(params: Any, rules: Sequence[tuple[str, Any]], *, what: str) -> Any:
     """A tree like `params` holding, for each parameter, the value of the first rule it matches.
 
@@ -82,7 +189,7 @@ def rules_by_name(params: Any, rules: Sequence[tuple[str, Any]], *, what: str) -
     """
 
     def value(path, _):
-        name = "/".join(str(getattr(key, "key", key)) for key in path)
+        name = parameter_name(path)
         for pattern, rule in rules:
             if re.search(pattern, name):
                 return rule
@@ -102,24 +209,46 @@ def make_optimizer(
     eps: float = 1e-6,
     max_grad_norm: float = 1.0,
     weight_decay_rules: Sequence[tuple[str, bool]] = WEIGHT_DECAY_RULES,
+    layer_decay: float | None = None,
+    layer_decay_skips_a_depth: bool = False,
+    layer_depth_rules: Sequence[tuple[str, int | str]] = LAYER_DEPTH_RULES,
+    frozen: Sequence[str] = (),
 ) -> optax.GradientTransformation:
     """Clip by global norm, Adam without bias correction, decoupled decay, scheduled rate.
 
-    p -= rate * (m / (sqrt(v) + eps) + weight_decay * p). Defaults: Clark et al. 2020, Table 6.
+    p -= factor * rate * (m / (sqrt(v) + eps) + weight_decay * p). Defaults: Clark et al. 2020,
+    Table 6. The factor is 1 without `layer_decay`.
 
     Args:
       weight_decay_rules: which parameters are decayed, as in `rules_by_name`; every parameter
         must match one.
+      layer_decay: factor of the rate from a layer to the one below, as in `layer_factors`; for
+        fine-tuning (0.8 for small and base, 0.9 for large models: ibid., Table 7). None: none.
+      layer_decay_skips_a_depth: `skip_a_depth` of `layer_factors`.
+      layer_depth_rules: `rules` of `layer_factors`.
+      frozen: patterns searched in parameters' names; those found are left as they are, and their
+        gradients do not count in the norm that is clipped.
+
+    Raises:
+      UserError: for a `layer_decay` out of range; at `init`, if a name is not covered.
     """
+    if layer_decay is not None and not 0.0 < layer_decay <= 1.0:
+        raise UserError(
+            f"optimizer.layer_decay={layer_decay} must lie in (0, 1]: use None for no decay"
+        )
 
     def decayed(params):
         return rules_by_name(params, weight_decay_rules, what="weight_decay_rules")
 
-    return optax.chain(
+    transforms = [
         optax.clip_by_global_norm(max_grad_norm),
         scale_by_adam_without_bias_correction(b1, b2, eps),
         optax.add_decayed_weights(weight_decay, mask=decayed),
-        optax.scale_by_learning_rate(
-            learning_rate_schedule(learning_rate, warmup_steps, num_train_steps)
-        ),
-    )
+    ]
+    if layer_decay is not None:
+        skip = layer_decay_skips_a_depth
+        transforms.append(scale_by_layer(layer_decay, skip_a_depth=skip, rules=layer_depth_rules))
+    if frozen:
+        transforms = [freeze(frozen), *transforms, freeze(frozen)]
+    schedule = learning_rate_schedule(learning_rate, warmup_steps, num_train_steps)
+    return optax.chain(*transforms, optax.scale_by_learning_rate(schedule))

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from electra_jax.objectives import Objective, Sums
+from electra_jax.objectives import FineTuningObjective, Objective, Sums
 from electra_jax.train_state import TrainState
 
 # Folded into the run's key instead of a step number: no step ever has it.
@@ -81,6 +81,27 @@ def eval_step(
     inputs = objective.prepare(key, batch, axis_name)
     _, sums = objective.loss(state.params, inputs, key, apply_fn=state.apply_fn, deterministic=True)
     return sums if axis_name is None else jax.lax.psum(sums, axis_name)
+
+
+def predict_step(
+    params: Any,
+    batch: Mapping[str, jax.Array],
+    *,
+    apply_fn: Callable,
+    objective: FineTuningObjective,
+    axis_name: str | None = None,
+) -> dict[str, jax.Array]:
+    """What a fine-tuned network says of each row, to be decoded on the host.
+
+    Args:
+      batch: `input_ids` int [B, L]; anything else is not looked at.
+      apply_fn: `model.apply`.
+
+    Returns:
+      The objective's `predict`: arrays [B, ...] of the global batch, in its order.
+    """
+    outputs = objective.predict(params, batch, apply_fn=apply_fn)
+    return outputs if axis_name is None else jax.lax.all_gather(outputs, axis_name, tiled=True)
 
 
 def keep_unless(condition: jax.Array, new: Any, old: Any) -> Any:

@@ -1,13 +1,17 @@
 """The original's AdamW, one update after another by hand."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import optax
 import pytest
 
 from electra_jax.errors import UserError
+from electra_jax.heads import FineTuned, SequenceHead
 from electra_jax.optimizer import (
     WEIGHT_DECAY_RULES,
+    layer_factors,
     learning_rate_schedule,
     make_optimizer,
     rules_by_name,
@@ -124,3 +128,117 @@ def test_rules_of_ones_own_decide_what_is_decayed():
     updates, _ = tx.update(zeros, tx.init(params), params)
     np.testing.assert_allclose(updates["table"], -0.5)
     np.testing.assert_array_equal(updates["other"], 0.0)
+
+
+# Layer-wise decay and freezing.
+
+
+@pytest.fixture(scope="module")
+def fine_tuned(config, random_params):
+    """Parameters of three layers under a head."""
+    config = dataclasses.replace(config, num_layers=3)
+    return random_params(FineTuned(config, SequenceHead(2, hidden_layer=True)))
+
+
+def names_of(tree):
+    return {
+        "/".join(key.key for key in path): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+@pytest.mark.parametrize(
+    ("skip_a_depth", "head", "layers", "embeddings"),
+    [
+        (False, 1.0, [0.8**3, 0.8**2, 0.8], 0.8**4),
+        # The original's factors (electra-facts: the last layer decay^2, the embeddings
+        # decay^(n + 2)).
+        (True, 1.0, [0.8**4, 0.8**3, 0.8**2], 0.8**5),
+    ],
+)
+def test_layers_have_their_factors(fine_tuned, skip_a_depth, head, layers, embeddings):
+    factors = layer_factors(fine_tuned, 0.8, skip_a_depth=skip_a_depth)
+    params = names_of(fine_tuned)
+    for name, factor in names_of(factors).items():
+        part = name.split("/")[0] if "layers" not in name else "layers"
+        if part == "layers":
+            assert factor.shape == (3,) + (1,) * (params[name].ndim - 1), name
+            np.testing.assert_allclose(factor.ravel(), layers, rtol=1e-6)
+        else:
+            expected = head if part == "head" else embeddings
+            assert factor.shape == () and factor == pytest.approx(expected), name
+        assert factor.dtype == np.float32
+    assert {"encoder/projection/kernel", "head/dense/bias"} <= set(params)
+
+
+def one_update(params, gradient, **arguments):
+    """The change of each parameter by one update at a rate of 1."""
+    tx = make_optimizer(learning_rate=1.0, warmup_steps=0, num_train_steps=10, **arguments)
+    update = jax.jit(lambda params, gradient: tx.update(gradient, tx.init(params), params)[0])
+    return names_of(jax.tree.map(np.asarray, update(params, gradient)))
+
+
+def test_layer_decay_multiplies_adam_s_update_and_the_weight_decay(fine_tuned):
+    gradient = jax.tree.map(np.ones_like, fine_tuned)
+    plain = one_update(fine_tuned, gradient, weight_decay=0.3)
+    decayed = one_update(fine_tuned, gradient, weight_decay=0.3, layer_decay=0.5)
+    factors = names_of(layer_factors(fine_tuned, 0.5))
+    for name, update in plain.items():
+        np.testing.assert_allclose(decayed[name], update * factors[name], rtol=1e-5, err_msg=name)
+    skipping = one_update(
+        fine_tuned, gradient, weight_decay=0.3, layer_decay=0.5, layer_decay_skips_a_depth=True
+    )
+    name = "encoder/layers/qkv/kernel"
+    np.testing.assert_allclose(skipping[name], decayed[name] / 2, rtol=1e-5)
+    np.testing.assert_allclose(skipping["head/output/kernel"], plain["head/output/kernel"])
+    kept = one_update(fine_tuned, gradient, weight_decay=0.3, layer_decay=1.0)
+    for name, update in plain.items():
+        np.testing.assert_array_equal(kept[name], update)
+
+
+def test_weight_decay_covers_every_head(fine_tuned):
+    mask = names_of(rules_by_name(fine_tuned, WEIGHT_DECAY_RULES, what="WEIGHT_DECAY_RULES"))
+    head = {name: decayed for name, decayed in mask.items() if name.startswith("head/")}
+    assert head == {
+        f"head/{layer}/{leaf}": leaf == "kernel"
+        for layer in ("dense", "output")
+        for leaf in ("kernel", "bias")
+    }
+
+
+def test_parameters_of_no_known_depth_are_refused_by_name(params):
+    arguments = dict(learning_rate=1.0, warmup_steps=0, num_train_steps=1, layer_decay=0.8)
+    with pytest.raises(UserError) as error:
+        make_optimizer(**arguments).init(params)  # those of pre-training
+    assert str(error.value) == (
+        "layer_depth_rules: no rule matches the parameter 'discriminator_head/dense/bias': add "
+        "one that does"
+    )
+    with pytest.raises(UserError, match='depth "layer": none: give rules'):
+        make_optimizer(**arguments).init({"head": {"kernel": np.zeros((2, 2))}})
+    two_stacks = {"a": {"kernel": np.zeros((2, 2))}, "b": {"kernel": np.zeros((3, 2))}}
+    with pytest.raises(UserError, match='depth "layer": 2, 3: give rules'):
+        make_optimizer(**arguments, layer_depth_rules=[("", "layer")]).init(two_stacks)
+
+
+@pytest.mark.parametrize("decay", [0.0, -1.0, 1.5])
+def test_a_layer_decay_out_of_range_is_refused(decay):
+    with pytest.raises(UserError) as error:
+        make_optimizer(learning_rate=1.0, warmup_steps=0, num_train_steps=1, layer_decay=decay)
+    assert str(error.value) == (
+        f"optimizer.layer_decay={decay} must lie in (0, 1]: use None for no decay"
+    )
+
+
+def test_frozen_parameters_stay_and_do_not_count_in_the_clipped_norm():
+    params = {k: np.ones(2, np.float32) for k in ("word", "kernel")}
+    gradient = {"word": np.full(2, 1e6, np.float32), "kernel": np.full(2, 0.1, np.float32)}
+    alone = {"kernel": gradient["kernel"]}
+    frozen = one_update(params, gradient, frozen=["^wo"], eps=1.0)
+    assert not frozen["word"].any()
+    expected = one_update({"kernel": params["kernel"]}, alone, eps=1.0)["kernel"]
+    np.testing.assert_allclose(frozen["kernel"], expected, rtol=1e-6)
+    assert (one_update(params, gradient, eps=1.0)["kernel"] != expected).all()
+    with pytest.raises(UserError) as error:
+        one_update(params, gradient, frozen=["^word$", "encoder"])
+    assert str(error.value) == "frozen: 'encoder' is found in no parameter's name: correct it"

@@ -7,6 +7,8 @@ An objective has
   sum, and adds up over micro-batches, devices and processes without further normalising;
 * `loss(params, inputs, key, *, apply_fn, deterministic)`: that sum and a dict of sums and counts;
 * `summarize(sums)`: the metrics people read, from sums added up over any number of steps.
+
+Those of fine-tuning have one more, `predict(params, batch, *, apply_fn)`: outputs row by row.
 """
 
 from __future__ import annotations
@@ -17,6 +19,17 @@ from typing import Any, Protocol
 import jax
 
 from electra_jax.objectives.electra import ElectraObjective
+from electra_jax.objectives.finetuning import FINETUNING_OBJECTIVES, FineTuningObjective
+
+__all__ = [
+    "FINETUNING_OBJECTIVES",
+    "OBJECTIVES",
+    "FineTuningObjective",
+    "Objective",
+    "Sums",
+    "finetuning_loss",
+    "pretraining_loss",
+]
 
 Sums = dict[str, jax.Array]
 
@@ -64,5 +77,33 @@ def pretraining_loss(
     Returns:
       The scalar loss, differentiable in `params`, and the sums behind the metrics.
     """
+    return _loss_of_batch(params, batch, key, apply_fn, objective, deterministic)
+
+
+def finetuning_loss(
+    params: Any,
+    batch: Mapping[str, jax.Array],
+    key: jax.Array,
+    *,
+    apply_fn: Callable,
+    objective: FineTuningObjective,
+    deterministic: bool = False,
+) -> tuple[jax.Array, Sums]:
+    """A fine-tuning objective's loss on a batch, for research code.
+
+    Args:
+      params: parameters of the model behind `apply_fn` (a `heads.FineTuned`).
+      batch: `input_ids` int [B, L], `row_ids` int [B], `weights` float32 [B] and the arrays that
+        the objective's `label_names` name.
+      key: PRNG key; dropout is a function of it.
+      apply_fn: `model.apply`.
+
+    Returns:
+      The scalar loss, differentiable in `params`, and the sums behind the metrics.
+    """
+    return _loss_of_batch(params, batch, key, apply_fn, objective, deterministic)
+
+
+def _loss_of_batch(params, batch, key, apply_fn, objective, deterministic):
     inputs = objective.prepare(key, batch)
     return objective.loss(params, inputs, key, apply_fn=apply_fn, deterministic=deterministic)

@@ -94,8 +94,8 @@ class ElectraObjective:
         return Inputs(
             masked=masked,
             row_ids=row_ids,
-            generator_weights=_shares(masked.chosen, axis_name),
-            discriminator_weights=_shares(masked.attention_mask, axis_name),
+            generator_weights=losses.shares(masked.chosen, axis_name),
+            discriminator_weights=losses.shares(masked.attention_mask, axis_name),
         )
 
     def loss(
@@ -153,31 +153,22 @@ class ElectraObjective:
 
     def summarize(self, sums: Mapping[str, Any]) -> dict[str, float]:
         """Means over everything that was added up; pads and unused slots count nowhere."""
-        mlm_loss = _ratio(sums["mlm_loss_sum"], sums["masked_tokens"])
-        disc_loss = _ratio(sums["disc_loss_sum"], sums["tokens"])
+        mlm_loss = losses.ratio(sums["mlm_loss_sum"], sums["masked_tokens"])
+        disc_loss = losses.ratio(sums["disc_loss_sum"], sums["tokens"])
         return {
             "loss": self.generator_weight * mlm_loss + self.discriminator_weight * disc_loss,
             "mlm_loss": mlm_loss,
-            "mlm_accuracy": _ratio(sums["mlm_correct"], sums["masked_tokens"]),
-            "sampled_accuracy": _ratio(sums["sampled_correct"], sums["masked_tokens"]),
+            "mlm_accuracy": losses.ratio(sums["mlm_correct"], sums["masked_tokens"]),
+            "sampled_accuracy": losses.ratio(sums["sampled_correct"], sums["masked_tokens"]),
             "disc_loss": disc_loss,
-            "disc_accuracy": _ratio(sums["disc_correct"], sums["tokens"]),
+            "disc_accuracy": losses.ratio(sums["disc_correct"], sums["tokens"]),
             "disc_auc": losses.area_under_curve(
                 sums["replaced_histogram"], sums["original_histogram"]
             ),
-            "disc_precision": _ratio(sums["true_positives"], sums["predicted_replaced"]),
-            "disc_recall": _ratio(sums["true_positives"], sums["replaced"]),
-            "replaced_share": _ratio(sums["replaced"], sums["tokens"]),
+            "disc_precision": losses.ratio(sums["true_positives"], sums["predicted_replaced"]),
+            "disc_recall": losses.ratio(sums["true_positives"], sums["replaced"]),
+            "replaced_share": losses.ratio(sums["replaced"], sums["tokens"]),
         }
-
-
-def _shares(mask: jax.Array, axis_name: str | None) -> jax.Array:
-    """1 / (how many are true in the global batch) where true, 0 elsewhere; float32."""
-    mask = mask.astype(jnp.float32)
-    count = mask.sum()
-    if axis_name is not None:
-        count = jax.lax.psum(count, axis_name)
-    return mask / jnp.maximum(count, 1.0)
 
 
 def _generator_sums(masked, logits, token_losses, sampled) -> dict[str, jax.Array]:
@@ -203,7 +194,3 @@ def _discriminator_sums(attention_mask, logits, replaced_losses, is_replaced):
         "replaced_histogram": losses.logit_histogram(logits, weights * is_replaced),
         "original_histogram": losses.logit_histogram(logits, weights * ~is_replaced),
     }
-
-
-def _ratio(total: Any, count: Any) -> float:
-    return float(total) / float(count) if float(count) else float("nan")
