@@ -1,0 +1,42 @@
+"""A tokenizer that knows a few words and all letters, and the real data where it lies at hand."""
+
+from __future__ import annotations
+
+import string
+from pathlib import Path
+
+import pytest
+
+from electra_jax.data.tokenization import WordPieceTokenizer
+
+SHARED = Path(__file__).parents[2].parent / "shared/data"
+WORDS = "the a of cat dog sat on mat was born in who when where did paris france 1 ##s ##ing"
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tmp_path_factory):
+    path = tmp_path_factory.mktemp("vocab") / "vocab.txt"
+    characters = string.ascii_lowercase + string.digits + string.punctuation + "é中"
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters]
+    tokens += ["##" + character for character in string.ascii_lowercase + string.digits]
+    tokens += WORDS.split()
+    path.write_text("\n".join(dict.fromkeys(tokens)) + "\n", encoding="utf-8")
+    return WordPieceTokenizer.from_vocab(path, strip_accents=False)
+
+
+@pytest.fixture(scope="session")
+def real_tokenizer():
+    return WordPieceTokenizer.from_vocab(shared("vocab/vocab.txt"))
+
+
+def shared(name):
+    path = SHARED / name
+    if not path.exists():
+        pytest.skip(f"{path} is not here")
+    return path
+
+
+@pytest.fixture(scope="session", name="shared")
+def shared_fixture():
+    """A function: the path of a file or directory of the real data; the test is skipped without."""
+    return shared
