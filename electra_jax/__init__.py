@@ -13,14 +13,22 @@ if TYPE_CHECKING:
     from electra_jax.data import Corpus, TokenBatches, documentation_corpus, prepare_corpus
     from electra_jax.dropout import dropout_seeds
     from electra_jax.errors import UserError
+    from electra_jax.heads import FineTuned, SequenceHead, SpanHead, TokenHead
     from electra_jax.modeling import Electra
-    from electra_jax.objectives import OBJECTIVES, pretraining_loss
+    from electra_jax.objectives import (
+        FINETUNING_OBJECTIVES,
+        OBJECTIVES,
+        finetuning_loss,
+        pretraining_loss,
+    )
     from electra_jax.objectives.electra import ElectraObjective
     from electra_jax.optimizer import make_optimizer
     from electra_jax.parallel import make_mesh, parallelize, replicate
+    from electra_jax.pretrained import load_pretrained
     from electra_jax.special_ids import SpecialIds
-    from electra_jax.steps import eval_step, train_step
+    from electra_jax.steps import eval_step, predict_step, train_step
     from electra_jax.train_state import TrainState, create_train_state
+    from electra_jax.transfer import transfer_params
 
 __version__ = "0.1.0"
 
@@ -31,37 +39,49 @@ _MODULES = {
     "data": ("Corpus", "TokenBatches", "documentation_corpus", "prepare_corpus"),
     "dropout": ("dropout_seeds",),
     "errors": ("UserError",),
+    "heads": ("FineTuned", "SequenceHead", "SpanHead", "TokenHead"),
     "modeling": ("Electra",),
-    "objectives": ("OBJECTIVES", "pretraining_loss"),
+    "objectives": ("FINETUNING_OBJECTIVES", "OBJECTIVES", "finetuning_loss", "pretraining_loss"),
     "objectives.electra": ("ElectraObjective",),
     "optimizer": ("make_optimizer",),
     "parallel": ("make_mesh", "parallelize", "replicate"),
+    "pretrained": ("load_pretrained",),
     "special_ids": ("SpecialIds",),
-    "steps": ("eval_step", "train_step"),
+    "steps": ("eval_step", "predict_step", "train_step"),
     "train_state": ("TrainState", "create_train_state"),
+    "transfer": ("transfer_params",),
 }
 
 __all__ = [
-    "OBJECTIVES",
-    "SpecialIds",
     "Corpus",
     "Electra",
     "ElectraConfig",
     "ElectraObjective",
+    "FINETUNING_OBJECTIVES",
+    "FineTuned",
+    "OBJECTIVES",
+    "SequenceHead",
+    "SpanHead",
+    "SpecialIds",
     "TokenBatches",
+    "TokenHead",
     "TrainState",
     "UserError",
     "create_train_state",
     "documentation_corpus",
     "dropout_seeds",
     "eval_step",
+    "finetuning_loss",
+    "load_pretrained",
     "make_mesh",
     "make_optimizer",
     "parallelize",
+    "predict_step",
     "prepare_corpus",
     "pretraining_loss",
     "replicate",
     "train_step",
+    "transfer_params",
 ]
 
 

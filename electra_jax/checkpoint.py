@@ -88,6 +88,29 @@ def _rest(state: TrainState) -> dict[str, Any]:
     }
 
 
+def save_params(workdir: Path | str, step: int, params: Any, metadata: Mapping[str, Any]) -> None:
+    """Keeps parameters without an optimiser, for `load_params`; what was there before goes.
+
+    Args:
+      workdir: gets a directory `checkpoints/` with one checkpoint.
+      step: its label.
+      params: a tree of arrays.
+      metadata: JSON-compatible.
+    """
+    directory = Path(workdir).absolute() / "checkpoints"
+    options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
+    with ocp.CheckpointManager(directory, options=options) as manager:
+        if step in manager.all_steps():
+            manager.delete(step)
+        manager.save(
+            step,
+            args=ocp.args.Composite(
+                params=ocp.args.StandardSave(params), metadata=ocp.args.JsonSave(dict(metadata))
+            ),
+            force=True,
+        )
+
+
 def load_params(workdir: Path | str, step: int | None = None) -> tuple[Any, dict[str, Any]]:
     """Parameters and metadata of a run, without its optimiser.
 

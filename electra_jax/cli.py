@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Sequence
 
 from electra_jax import command_line
+from electra_jax.errors import UserError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,6 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     _add_prepare(verbs)
     _add_inspect(verbs)
+    _add_predict(verbs)
     return parser
 
 
@@ -143,6 +146,17 @@ def _add_inspect(verbs) -> None:
     parser.set_defaults(verb=_inspect, after_interrupt="nothing was changed")
 
 
+def _add_predict(verbs) -> None:
+    parser = verbs.add_parser("predict", help="apply a fine-tuned model to new text")
+    parser.add_argument("model", metavar="DIR", help="what finetune.py has left")
+    parser.add_argument(
+        "file", metavar="FILE", help="in the task's format, or .txt with one text a line"
+    )
+    parser.add_argument("--output", metavar="FILE", help="JSON lines; standard output by default")
+    parser.add_argument("--batch-size", type=int, default=32, metavar="N")
+    parser.set_defaults(verb=_predict, after_interrupt="nothing was written")
+
+
 def _prepare(arguments: argparse.Namespace) -> None:
     from electra_jax.data.build.progress import ProgressDisplay
     from electra_jax.data.prepare import prepare_corpus
@@ -181,6 +195,21 @@ def _inspect(arguments: argparse.Namespace) -> None:
     from electra_jax.data.inspect import describe_corpus
 
     print(describe_corpus(arguments.corpus, arguments.picture))
+
+
+def _predict(arguments: argparse.Namespace) -> None:
+    from electra_jax.finetuning.prediction import Predictor
+    from electra_jax.tasks.outputs import write_rows
+
+    if arguments.batch_size < 1:
+        raise UserError(f"--batch-size={arguments.batch_size} must be positive")
+    predictor = Predictor(arguments.model, batch_size=arguments.batch_size)
+    rows = predictor.predict_file(arguments.file)
+    if arguments.output:
+        write_rows(arguments.output, rows)
+        return
+    for row in rows:
+        print(json.dumps(row, ensure_ascii=False))
 
 
 if __name__ == "__main__":

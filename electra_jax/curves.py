@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 # Panels: (metric, title).
 _PANELS = (
     ("mlm_loss", "Generator: masked-language-model loss"),
@@ -15,18 +17,26 @@ _PANELS = (
 )
 
 
-def draw_curves(rows: Sequence[Mapping[str, Any]], path: Path | str, *, title: str) -> None:
+def draw_curves(
+    rows: Sequence[Mapping[str, Any]],
+    path: Path | str,
+    *,
+    title: str,
+    panels: Sequence[tuple[str, str]] = _PANELS,
+) -> None:
     """Draws training and held-out metrics against steps into a PNG file.
 
     Args:
       rows: of `metrics.jsonl`.
       path: of the picture.
+      title: above it.
+      panels: (metric, title) of at most four panels.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 7), layout="constrained")
     figure.suptitle(title)
-    for axes, (metric, panel_title) in zip(figure.subplots(2, 2).flat, _PANELS, strict=True):
+    for axes, (metric, panel_title) in zip(figure.subplots(2, 2).flat, panels, strict=False):
         for split, style in (("train", "-"), ("eval", "o-")):
             points = [
                 (row["step"], row[metric])
@@ -41,4 +51,30 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], path: Path | str, *, title: s
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
+def draw_confusion(counts: np.ndarray, names: Sequence[str], path: Path | str) -> None:
+    """Draws how often each label was taken for which into a PNG file.
+
+    Args:
+      counts: int [labels, labels], rows gold, columns predicted.
+      names: the labels.
+      path: of the picture.
+    """
+    from matplotlib.figure import Figure
+
+    size = min(12.0, 3.0 + 0.6 * len(names))
+    figure = Figure(figsize=(size, size), layout="constrained")
+    axes = figure.add_subplot()
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("label")
+    if len(names) <= 20:
+        for (i, j), count in np.ndenumerate(counts):
+            colour = "white" if shares[i, j] > 0.5 else "black"
+            axes.text(j, i, f"{count:,}", ha="center", va="center", color=colour)
     figure.savefig(path, dpi=110)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,24 +20,15 @@ from electra_jax.config import ElectraConfig
 from electra_jax.corruption import max_masked_positions
 from electra_jax.curves import draw_curves
 from electra_jax.data import Corpus, TokenBatches, documentation_corpus
-from electra_jax.errors import UserError
 from electra_jax.flops import train_step_flops
 from electra_jax.loop import Cadence, StepLog, compile_step, fit
 from electra_jax.modeling import Electra
 from electra_jax.objectives import Objective
 from electra_jax.optimizer import learning_rate_schedule, make_optimizer
+from electra_jax.run_directory import open_run, open_writers, say
 from electra_jax.steps import eval_step, train_step
 from electra_jax.train_state import TrainState, create_train_state
-from electra_jax.writers import (
-    ConsoleWriter,
-    JsonlWriter,
-    MetricWriter,
-    TensorBoardWriter,
-    WandbWriter,
-    WriterList,
-    read_rows,
-    write_aside,
-)
+from electra_jax.writers import read_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +100,14 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: Path | str) -
     workdir, train = Path(workdir), config.train
     setup = set_up(config)
     with contextlib.ExitStack() as on_exit:
-        checkpointer, start = open_workdir(workdir, setup.description, train)
+        checkpointer, start = open_run(
+            workdir,
+            setup.description,
+            num_steps=train.num_train_steps,
+            checkpoint_every=train.checkpoint_every,
+            keep=train.keep_checkpoints,
+            keep_every=train.keep_checkpoint_every,
+        )
         on_exit.callback(checkpointer.close)
         state, window = initial_state(config, setup, checkpointer, start)
         say(describe(config, setup, state, start))
@@ -126,7 +123,13 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: Path | str) -
             seconds = compile_step(run_train_step, state, setup.batches.batch_at(start, rows))
             say(f"Compiled in {seconds:.0f} s.")
 
-        writer = make_writer(config, setup, workdir, start)
+        writer = open_writers(
+            workdir,
+            setup.description,
+            setup.corpus.tokenizer(),
+            num_steps=train.num_train_steps,
+            start=start,
+        )
         on_exit.callback(writer.close)
         step_log = StepLog(
             writer,
@@ -217,85 +220,6 @@ def initial_state(
     return checkpointer.restore(state, start), checkpointer.metadata(start)["window"]
 
 
-def open_workdir(
-    workdir: Path, description: Mapping[str, Any], train: ml_collections.ConfigDict
-) -> tuple[Checkpointer, int]:
-    """Creates a run's directory, or recognises the run in it.
-
-    Args:
-      description: of the run that is asked for, as kept in `config.json` and each checkpoint.
-
-    Returns:
-      The checkpointer, and the step to go on from (0: a fresh start).
-
-    Raises:
-      UserError: if the directory holds another run, or something else that would be overwritten.
-    """
-    if workdir.exists() and not workdir.is_dir():
-        raise UserError(f"--workdir={workdir} is a file: choose a directory")
-    known, rows = workdir / "config.json", workdir / "metrics.jsonl"
-    if rows.exists() and not known.exists():
-        raise UserError(
-            f"--workdir={workdir} holds a metrics.jsonl but no config.json, so it is no run of "
-            "this program: choose another"
-        )
-    checkpoint_every = train.checkpoint_every
-    if known.exists():
-        before, now = json.loads(known.read_text("utf-8")), json.loads(json.dumps(description))
-        for note in run_config.check_same_run(before, now, workdir):
-            say(f"Changed since this run began: {note}")
-        checkpoint_every = max(checkpoint_every, before["config"]["train"]["checkpoint_every"])
-    try:
-        checkpointer = Checkpointer(
-            workdir / "checkpoints",
-            keep=train.keep_checkpoints,
-            keep_every=train.keep_checkpoint_every,
-        )
-    except OSError as error:
-        raise UserError(
-            f"--workdir={workdir} cannot be written ({error.strerror}): choose another"
-        ) from error
-    start = checkpointer.latest_step() or 0
-    logged = max((row["step"] for row in read_rows(rows)), default=0) if rows.exists() else 0
-    problem = None
-    if start > train.num_train_steps:
-        problem = (
-            f"train.num_train_steps={train.num_train_steps}, but the run in {workdir} is already "
-            f"at step {start}: raise it, or choose another --workdir"
-        )
-    elif logged - start > 2 * checkpoint_every:  # a kill costs less: one save waits for the other
-        problem = (
-            f"--workdir={workdir}: metrics.jsonl reaches step {logged}, but the newest checkpoint "
-            f"is of step {start}: bring the checkpoints back, or choose another"
-        )
-    if problem:
-        checkpointer.close()
-        raise UserError(problem)
-    if known.exists() and not start:
-        say(f"{workdir} holds no checkpoint yet: starting at step 0.")
-    return checkpointer, start
-
-
-def make_writer(
-    config: ml_collections.ConfigDict, setup: Setup, workdir: Path, start: int
-) -> WriterList:
-    """Everything that takes rows, in the one process that writes; begins the run's files."""
-    if not parallel.is_main_process():
-        return WriterList([])
-    description = setup.description
-    (workdir / "tokenizer").mkdir(parents=True, exist_ok=True)
-    setup.corpus.tokenizer().save(workdir / "tokenizer")
-    write_aside(workdir / "config.json", json.dumps(description, indent=2) + "\n")
-    num_steps = config.train.num_train_steps
-    writers: list[MetricWriter] = [JsonlWriter(workdir / "metrics.jsonl", last_step=start)]
-    if config.logging.tensorboard:
-        writers.append(TensorBoardWriter(workdir / "tensorboard", last_step=start))
-    if config.logging.wandb:
-        project = config.logging.wandb_project
-        writers.append(WandbWriter(project=project, config=description, workdir=workdir))
-    return WriterList([*writers, ConsoleWriter(num_steps=num_steps, first_step=start)])
-
-
 def flops_per_step(config: ml_collections.ConfigDict, model: ElectraConfig) -> float:
     """Matrix-product operations of one update."""
     seq_len = config.data.seq_len
@@ -362,9 +286,3 @@ def summarize_run(workdir: Path) -> str:
         "  python train.py --config=configs/small.py --config.data.path=DIR",
     ]
     return "\n".join(lines)
-
-
-def say(text: str) -> None:
-    """Prints in the one process that writes logs."""
-    if parallel.is_main_process():
-        print(text, flush=True)

@@ -23,12 +23,12 @@ PLATFORM_DEFAULTS = {
     "gpu": {"dtype": "bfloat16", "scan_layers": "unrolled"},
     "tpu": {"dtype": "bfloat16", "scan_layers": "scanned"},
 }
-_LAYER_LOOPS = {"unrolled": False, "scanned": True}
+LAYER_LOOPS = {"unrolled": False, "scanned": True}
 
 # Fields that may differ when a run is resumed: they change where and how often things happen, or
 # how far the run goes, not what it computes up to there (num_train_steps stretches the schedule:
 # said aloud). "data.path" may differ because the corpus's fingerprint must not.
-_MAY_CHANGE = (
+MAY_CHANGE = (
     "platform",
     "name",
     "data.path",
@@ -85,7 +85,7 @@ _CHOICES = {
     "data.example_format": ("segments", "packed"),
     "train.on_nonfinite": ("raise", "skip"),
     "model.dtype": ("auto", "float32", "bfloat16"),
-    "model.scan_layers": ("auto", *_LAYER_LOOPS),
+    "model.scan_layers": ("auto", *LAYER_LOOPS),
 }
 
 
@@ -165,7 +165,7 @@ def model_config(
     _check_fields("model", fields, ElectraConfig)
     for name, value in PLATFORM_DEFAULTS[platform].items():
         fields[name] = value if fields[name] == "auto" else fields[name]
-    fields["scan_layers"] = _LAYER_LOOPS[fields["scan_layers"]]
+    fields["scan_layers"] = LAYER_LOOPS[fields["scan_layers"]]
     fields["vocab_size"] = vocab_size if fields["vocab_size"] is None else fields["vocab_size"]
     return ElectraConfig(**fields)
 
@@ -195,11 +195,17 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, 
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
-def check_same_run(before: Mapping[str, Any], now: Mapping[str, Any], workdir: Any) -> list[str]:
+def check_same_run(
+    before: Mapping[str, Any],
+    now: Mapping[str, Any],
+    workdir: Any,
+    may_change: tuple[str, ...] = MAY_CHANGE,
+) -> list[str]:
     """Compares the description of the run a workdir holds with that of the run asked for.
 
     Args:
       before, now: {"config": nested config, "corpus": {"fingerprint": ...}}.
+      may_change: beginnings of the names of fields that may differ.
 
     Returns:
       A line for each difference that is allowed.
@@ -211,7 +217,7 @@ def check_same_run(before: Mapping[str, Any], now: Mapping[str, Any], workdir: A
     for name, (old, new) in differences(before["config"], now["config"]).items():
         if name not in flatten(before["config"]):
             continue  # a field that this program has and the one before had not
-        if not name.startswith(_MAY_CHANGE):
+        if not name.startswith(may_change):
             raise UserError(
                 f"{name}={new!r}, but the run in {workdir} has {old!r}: restore the value, or "
                 "choose another --workdir"

@@ -140,6 +140,9 @@ _COLUMNS = (
     ("mlm_loss", "mlm", "{:.3f}"),
     ("disc_loss", "disc", "{:.4f}"),
     ("disc_auc", "auc", "{:.3f}"),
+    # Of fine-tuning, in percent.
+    *((name, name, "{:.2f}") for name in ("accuracy", "mcc", "spearman", "pearson", "micro_f1")),
+    *((name, name, "{:.2f}") for name in ("best_f1", "f1", "exact_match")),
     ("tokens_per_second", "tok/s", "{:,.0f}"),
     ("model_flops_utilisation", "MFU", "{:.1%}"),
     ("eta_seconds", "left", None),

@@ -355,7 +355,12 @@ def test_refuses_a_tokenizer_file_that_splits_otherwise(tmp_path, name, value, m
     assert str(error.value).endswith("): give a vocab.txt or a .model")
 
 
-@pytest.mark.parametrize("content", ["[]", "{}", "null", '{"model": {"vocab": []}}', "\xff"])
+MIXED_IDS = '{"model": {"vocab": {"a": null, "b": 1}}, "added_tokens": [], "normalizer": {}}'
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", "{}", "null", '{"model": {"vocab": []}}', "\xff", MIXED_IDS]
+)
 def test_refuses_what_is_no_tokenizer_file(tmp_path, content):
     (tmp_path / "tokenizer.json").write_bytes(content.encode("latin-1"))
     with pytest.raises(UserError, match="tokenizer.json is not a tokenizer file .*save it again"):

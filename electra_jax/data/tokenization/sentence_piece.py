@@ -125,7 +125,8 @@ class SentencePieceTokenizer:
         lowercase: bool = True,
         kind: str = "sentencepiece-unigram",
     ) -> SentencePieceTokenizer:
-        """Learns a model; the same texts, in any order, give the same bytes on any machine.
+        """Learns a model; the same texts, in any order, give the same bytes on any number of cores
+        (with the same version of the library).
 
         As the pieces of words are learned, only words and their counts matter: texts are cut at
         white space, and equal words are counted. The alphabet is what makes up 0.9995 of the

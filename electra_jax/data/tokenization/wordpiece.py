@@ -106,6 +106,8 @@ class WordPieceTokenizer:
             vocab = dict(saved["model"]["vocab"])
             added = {token["content"]: token["id"] for token in saved["added_tokens"]}
             normalizer = saved["normalizer"] or {}
+            vocab |= added
+            has_gaps = sorted(vocab.values()) != list(range(len(vocab)))
             found = {f"{part}.{key}": (saved[part] or {}).get(key) for part, key in _BERT}
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise UserError(f"{path} is not a tokenizer file ({error!r}): save it again") from None
@@ -115,8 +117,7 @@ class WordPieceTokenizer:
             if value != expected
         ]
         differences += [f"added token {name!r}" for name in added if name not in SPECIAL_TOKENS]
-        vocab |= added
-        if sorted(vocab.values()) != list(range(len(vocab))):
+        if has_gaps:
             differences.append("ids with gaps")
         if differences:
             raise UserError(
@@ -126,7 +127,7 @@ class WordPieceTokenizer:
         missing = [token for token in SPECIAL_TOKENS if token not in vocab]
         if missing:
             raise UserError(f"{path} lacks {' '.join(missing)}: add each to its vocabulary")
-        return cls(vocab, bool(normalizer["lowercase"]), normalizer["strip_accents"])
+        return cls(vocab, normalizer.get("lowercase", True), normalizer.get("strip_accents"))
 
     @classmethod
     def train(
@@ -204,7 +205,8 @@ class WordPieceTokenizer:
     def encode_flat(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """The same ids one after the other, several times as fast on ordinary text.
 
-        It remembers the ids of half a million chunks of text (some 100 MB).
+        It remembers the ids of half a million chunks of text (some 100 MB), and is not for
+        several threads at once.
 
         Args:
           texts: any texts.

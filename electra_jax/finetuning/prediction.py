@@ -1,0 +1,106 @@
+"""A fine-tuned model, applied to new text."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from electra_jax import heads, parallel
+from electra_jax.errors import UserError
+from electra_jax.finetuning.config import make_task, objective_numbers
+from electra_jax.objectives import FINETUNING_OBJECTIVES
+from electra_jax.pretrained import load_pretrained
+from electra_jax.run_config import LAYER_LOOPS, PLATFORM_DEFAULTS
+from electra_jax.steps import predict_step
+from electra_jax.tasks import EvaluationBatches, LabelSpace, decode, make_features, read_file
+from electra_jax.tasks.examples import Example
+from electra_jax.tasks.outputs import prediction_rows
+
+_HEADS = {head.__name__: head for head in (heads.SequenceHead, heads.TokenHead, heads.SpanHead)}
+
+
+class Predictor:
+    """A model that `finetune.py` has left, on the devices at hand.
+
+    Attributes:
+      task: what it was trained on, with its columns.
+      space: what its outputs mean.
+      tokenizer: its own.
+    """
+
+    def __init__(self, directory: Path | str, *, platform: str = "auto", batch_size: int = 32):
+        """Loads a model; compiles at the first prediction of each padded length.
+
+        Args:
+          directory: `model/` of a run of `finetune.py`, or the run's directory.
+          platform: "auto", "cpu", "gpu" or "tpu".
+          batch_size: texts at a time, at most.
+
+        Raises:
+          UserError: if there is no fine-tuned model.
+        """
+        loaded = load_pretrained(directory)
+        kept = loaded.metadata
+        if "space" not in kept:
+            raise UserError(
+                f"{directory} holds no fine-tuned model: give what finetune.py has left"
+            )
+        settings = ml_collections.ConfigDict(
+            {"task": kept["task"], "data": kept["data"], "model": kept["model"]}
+        )
+        self._data = settings.data
+        self.task = make_task(settings)
+        self.space = LabelSpace.from_json(kept["space"])
+        self.tokenizer = loaded.tokenizer
+        defaults = PLATFORM_DEFAULTS[parallel.choose_platform(platform)]
+        parallel.enable_compilation_cache()
+        self._mesh = parallel.make_mesh(None if platform == "auto" else platform)
+        described = dict(kept["head"])
+        head = _HEADS[described.pop("kind")](**described)
+        encoder = dataclasses.replace(
+            loaded.config,
+            dtype=defaults["dtype"],
+            scan_layers=LAYER_LOOPS[defaults["scan_layers"]],
+        )
+        model = heads.FineTuned(encoder, head)
+        objective = FINETUNING_OBJECTIVES[self.task.kind](
+            self.tokenizer.special_ids, **objective_numbers(settings, self.task.kind)
+        )
+        params = jax.tree.map(jnp.asarray, loaded.params)
+        self._params = parallel.replicate(params, self._mesh)
+        step = functools.partial(predict_step, apply_fn=model.apply, objective=objective)
+        self._run = parallel.parallelize(step, self._mesh, donate_state=False)
+        self._batch_size = -(-batch_size // self._mesh.size) * self._mesh.size
+
+    def predict(self, examples: Sequence[Example]) -> Any:
+        """Predictions for examples, in their order, as `tasks.decode` gives them."""
+        features = make_features(
+            self.task,
+            examples,
+            self.tokenizer,
+            self.space,
+            max_length=self._data.max_length,
+            stride=self._data.stride,
+            max_question_length=self._data.max_question_length,
+        )
+        batches = EvaluationBatches(
+            features, batch_size=self._batch_size, num_lengths=self._data.num_lengths
+        )
+        outputs = [self._run(self._params, batches.batch_at(i)) for i in range(batches.num_batches)]
+        return decode(self.space, batches.restore(jax.device_get(outputs)), examples, features)
+
+    def predict_file(self, path: Path | str) -> list[dict[str, Any]]:
+        """A row for every example of a file in the task's format, or of a .txt with a text a line.
+
+        Raises:
+          UserError: if the file cannot be read, naming the line.
+        """
+        examples = read_file(self.task, path).examples
+        return prediction_rows(examples, self.predict(examples))

@@ -1,0 +1,292 @@
+"""One trial: a seed, a learning rate and a number of epochs, through the one loop."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+
+from electra_jax import parallel
+from electra_jax.checkpoint import load_params, save_params
+from electra_jax.curves import draw_curves
+from electra_jax.finetuning import config as finetune_config
+from electra_jax.finetuning.config import Trial
+from electra_jax.finetuning.outputs import write_outputs
+from electra_jax.finetuning.setup import EvaluatedSplit, Setup
+from electra_jax.loop import Cadence, StepLog, fit
+from electra_jax.optimizer import learning_rate_schedule, make_optimizer
+from electra_jax.run_directory import open_run, open_writers, say
+from electra_jax.steps import predict_step, train_step
+from electra_jax.tasks import BucketedBatches, decode, score
+from electra_jax.train_state import TrainState, init_params
+from electra_jax.transfer import transfer_params
+from electra_jax.writers import read_rows, write_aside
+
+
+class Programs:
+    """The compiled steps, shared by trials: another seed compiles nothing anew."""
+
+    def __init__(self, config: ml_collections.ConfigDict, setup: Setup):
+        self._config, self._setup = config, setup
+        self._optimizers: dict[tuple[float, int], optax.GradientTransformation] = {}
+        run = functools.partial(
+            parallel.parallelize, mesh=setup.mesh, backend=config.parallel.backend
+        )
+        self.train_step = run(functools.partial(train_step, objective=setup.objective))
+        predict = functools.partial(
+            predict_step, apply_fn=setup.model.apply, objective=setup.objective
+        )
+        self.predict_step = run(predict, donate_state=False)
+
+    def optimizer(self, learning_rate: float, num_steps: int) -> optax.GradientTransformation:
+        """The transformation of a rate and a number of steps, always the same object."""
+        key = (learning_rate, num_steps)
+        if key not in self._optimizers:
+            numbers = dict(self._config.optimizer)
+            decay = numbers.pop("layer_decay")
+            if decay is None:
+                decay = finetune_config.size_defaults(self._setup.model.config).layer_decay
+            self._optimizers[key] = make_optimizer(
+                learning_rate=learning_rate,
+                warmup_steps=round(num_steps * numbers.pop("warmup_proportion")),
+                num_train_steps=num_steps,
+                layer_decay=decay,
+                **numbers,
+            )
+        return self._optimizers[key]
+
+    def predict(self, params: Any, evaluated: EvaluatedSplit) -> Any:
+        """Predictions for all of a split."""
+        rows = parallel.local_rows(evaluated.batches.batch_size)
+        outputs = [
+            self.predict_step(params, evaluated.batches.batch_at(i, rows))
+            for i in range(evaluated.batches.num_batches)
+        ]
+        restored = evaluated.batches.restore(jax.device_get(outputs))
+        return decode(self._setup.space, restored, evaluated.split.examples, evaluated.features)
+
+    def metrics(self, params: Any) -> tuple[dict[str, float], dict[str, Any]]:
+        """Metrics on the dev splits, the first one's under their own names, and predictions."""
+        metrics, predictions = {}, {}
+        for number, (name, evaluated) in enumerate(self._setup.dev.items()):
+            predictions[name] = self.predict(params, evaluated)
+            found = score(
+                self._setup.task,
+                self._setup.space,
+                evaluated.split.examples,
+                predictions[name],
+                null_threshold=self._config.data.null_threshold,
+            )
+            suffix = "_" + name.removeprefix("dev_") if number else ""
+            metrics |= {f"{metric}{suffix}": value for metric, value in found.items()}
+        return metrics, predictions
+
+
+class Selection:
+    """Which evaluation was the best so far, and whether to go on."""
+
+    def __init__(self, metric: str, patience: int | None, rows: list[Mapping[str, Any]]):
+        """Takes up the evaluations of a run that is gone on with."""
+        self._metric, self._patience = metric, patience
+        self._best, self._since = -math.inf, 0
+        for row in rows:
+            self.improves(row)
+
+    def improves(self, metrics: Mapping[str, Any]) -> bool:
+        """Takes an evaluation; returns whether it is the best (of equal ones the first)."""
+        value = metrics[self._metric]
+        value = -math.inf if value is None or math.isnan(value) else value
+        better = value > self._best or self._best == -math.inf
+        self._best = max(self._best, value)
+        self._since = 0 if better else self._since + 1
+        return better
+
+    def is_finished(self) -> bool:
+        """Whether there have been as many evaluations without a better one as it has patience."""
+        return self._patience is not None and self._since >= self._patience
+
+
+def run_trial(
+    config: ml_collections.ConfigDict,
+    setup: Setup,
+    programs: Programs,
+    trial: Trial,
+    directory: Path,
+) -> dict[str, Any]:
+    """Trains once, or goes on with it; returns its entry in `results.json`."""
+    batches = BucketedBatches(
+        setup.train,
+        batch_size=config.batch_size,
+        seed=trial.seed,
+        num_lengths=config.data.num_lengths,
+    )
+    num_steps = max(1, round(batches.num_batches * trial.num_epochs))
+    eval_every = max(1, round(batches.num_batches / config.evals_per_epoch))
+    description = {
+        "config": config.to_dict() | {"model": dict(config.model), "trial": trial._asdict()},
+        "corpus": {"fingerprint": setup.fingerprint},
+    }
+    description = json.loads(json.dumps(description))
+    with contextlib.ExitStack() as on_exit:
+        checkpointer, start = open_run(
+            directory,
+            description,
+            num_steps=num_steps,
+            checkpoint_every=config.train.checkpoint_every,
+            keep=1,
+            may_change=finetune_config.MAY_CHANGE,
+        )
+        on_exit.callback(checkpointer.close)
+        finished = directory / "result.json"
+        if finished.exists():
+            return json.loads(finished.read_text(encoding="utf-8"))
+        say(
+            f"trial {trial.number}: seed {trial.seed}, learning rate {trial.learning_rate:g}, "
+            f"{trial.num_epochs:g} epochs = {num_steps:,} steps of {config.batch_size}, rows of "
+            f"{', '.join(map(str, batches.lengths))} tokens"
+            + (f", resuming at step {start:,}" if start else "")
+        )
+        tx = programs.optimizer(trial.learning_rate, num_steps)
+        state = parallel.replicate(initial_state(setup, tx, trial.seed), setup.mesh)
+        window: Mapping[str, Any] = {}
+        if start:
+            state = checkpointer.restore(state, start)
+            window = checkpointer.metadata(start)["window"]
+        writer = open_writers(
+            directory, description, setup.pretrained.tokenizer, num_steps=num_steps, start=start
+        )
+        on_exit.callback(writer.close)
+        rows = read_rows(directory / "metrics.jsonl")
+        selection = Selection(
+            setup.task.main_metric,
+            config.patience,
+            [row for row in rows if row["split"] == "eval"],
+        )
+        local = parallel.local_rows(config.batch_size)
+        log = StepLog(
+            writer,
+            setup.objective.summarize,
+            learning_rate=learning_rate_schedule(
+                trial.learning_rate,
+                round(num_steps * config.optimizer.warmup_proportion),
+                num_steps,
+            ),
+            num_steps=num_steps,
+            window=window,
+            raise_if_skipped=config.train.on_nonfinite == "raise",
+        )
+        keep = functools.partial(keep_model, directory / "best", config, setup)
+
+        def evaluate(state: TrainState) -> dict[str, float]:
+            metrics, _ = programs.metrics(state.params)
+            if selection.improves(metrics) or config.select == "last":
+                keep(state)
+            tokens = sum(int(split.features.lengths.sum()) for split in setup.dev.values())
+            return metrics | {"tokens": float(tokens)}
+
+        fit(
+            state,
+            programs.train_step,
+            lambda step: batches.batch_at(step, local),
+            num_steps=num_steps,
+            cadence=Cadence(config.train.log_every, eval_every, config.train.checkpoint_every),
+            log=log,
+            evaluate=evaluate,
+            save=lambda state, window: checkpointer.save(
+                state, description | {"window": {k: v.tolist() for k, v in window.items()}}
+            ),
+            is_finished=selection.is_finished,
+        )
+    return finish_trial(config, setup, programs, trial, directory)
+
+
+def initial_state(setup: Setup, tx: optax.GradientTransformation, seed: int) -> TrainState:
+    """The pretrained encoder with a fresh head, at step 0."""
+    init_key, run_key = jax.random.split(jax.random.key(seed))
+    # Scanned layers have the same parameters and compile faster.
+    model = dataclasses.replace(
+        setup.model, config=dataclasses.replace(setup.model.config, scan_layers=True)
+    )
+    fresh = jax.jit(init_params, static_argnames=("model", "seq_len"))(
+        init_key, model=model, seq_len=8
+    )
+    params = jax.tree.map(jnp.asarray, transfer_params(setup.pretrained.params, fresh))
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        apply_fn=setup.model.apply,
+        params=params,
+        tx=tx,
+        opt_state=jax.jit(tx.init)(params),
+        rng=run_key,
+    )
+
+
+def keep_model(
+    directory: Path, config: ml_collections.ConfigDict, setup: Setup, state: TrainState
+) -> None:
+    """Writes what prediction needs: parameters, architecture, what outputs mean, tokenizer."""
+    metadata = {
+        "config": {"model": dataclasses.asdict(setup.model.config)},
+        "head": {"kind": type(setup.model.head).__name__} | dataclasses.asdict(setup.model.head),
+        "space": setup.space.to_json(),
+        "task": setup.task.name,
+        "data": config.data.to_dict(),
+        "model": config.model.to_dict(),
+    }
+    save_params(directory, int(state.step), state.params, json.loads(json.dumps(metadata)))
+    if parallel.is_main_process():
+        (directory / "tokenizer").mkdir(exist_ok=True)
+        setup.pretrained.tokenizer.save(directory / "tokenizer")
+
+
+def finish_trial(
+    config: ml_collections.ConfigDict,
+    setup: Setup,
+    programs: Programs,
+    trial: Trial,
+    directory: Path,
+) -> dict[str, Any]:
+    """Predicts with the state that was kept and writes everything a reader wants."""
+    params, _ = load_params(directory / "best")
+    params = parallel.replicate(jax.tree.map(jnp.asarray, params), setup.mesh)
+    metrics, predictions = programs.metrics(params)
+    steps = [int(path.name) for path in (directory / "best" / "checkpoints").iterdir()]
+    result = trial._asdict() | {"step": max(steps), "metrics": metrics}
+    if not parallel.is_main_process():
+        return result
+    splits = [(name, setup.dev[name], predictions[name]) for name in setup.dev]
+    splits += [(name, test, programs.predict(params, test)) for name, test in setup.test.items()]
+    for name, evaluated, predicted in splits:
+        write_outputs(
+            directory / "predictions",
+            name,
+            evaluated.task,
+            setup.space,
+            evaluated.split,
+            predicted,
+            null_threshold=config.data.null_threshold,
+        )
+    draw_curves(
+        read_rows(directory / "metrics.jsonl"),
+        directory / "curves.png",
+        title=f"{setup.task.name}, trial {trial.number}",
+        panels=curve_panels(setup),
+    )
+    write_aside(directory / "result.json", json.dumps(result, indent=2) + "\n")
+    return result
+
+
+def curve_panels(setup: Setup) -> tuple[tuple[str, str], ...]:
+    """What is drawn: the loss, and the task's metrics on dev."""
+    names = ("loss", *setup.task.metrics)[:4]
+    return tuple((name, name.replace("_", " ")) for name in names)

@@ -1,0 +1,25 @@
+"""Fine-tunes a pre-trained encoder on a task.
+
+python finetune.py --config=configs/finetune.py:TASK --config.pretrained=DIR --config.data_dir=DIR \
+[--config.FIELD=VALUE ...] [--workdir=DIR]
+"""
+
+import sys
+
+from electra_jax import command_line
+
+
+def main() -> None:
+    """Reads the command line and fine-tunes."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(__doc__.strip())
+        return
+    config, workdir = command_line.parse_config(sys.argv, default_workdir="runs/finetune-{name}")
+    from electra_jax.finetuning import train_and_evaluate
+
+    train_and_evaluate(config, workdir)
+
+
+if __name__ == "__main__":
+    resumes = "the same command goes on from the last checkpoint"
+    sys.exit(command_line.run(main, after_interrupt=resumes))

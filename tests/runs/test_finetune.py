@@ -1,0 +1,273 @@
+"""`finetune.py` and `electra-jax predict`, as a user runs them, on tasks of seconds."""
+
+import json
+import signal
+import string
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+from small_run import ROOT, environment, run
+
+from electra_jax.config import ElectraConfig
+from electra_jax.data.tokenization import SPECIAL_TOKENS
+from electra_jax.hugging_face import to_hugging_face
+from electra_jax.modeling import Electra
+
+GOOD, BAD = "great fine lovely happy warm".split(), "awful poor ugly sad cold".split()
+PLAIN = "the film was a very long day in town and we saw it with them".split()
+WORDS = [*GOOD, *BAD, *PLAIN, "not", "paris", "london"]
+VOCAB = list(dict.fromkeys([*SPECIAL_TOKENS, *string.ascii_lowercase, *string.punctuation, *WORDS]))
+
+SHORT = {
+    "batch_size": 16,
+    "learning_rate": 5e-3,
+    "data.num_lengths": 1,
+    "data.max_length": 24,
+    "train.log_every": 5,
+    "train.checkpoint_every": 7,
+    "logging.tensorboard": False,
+}
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory):
+    """A directory of Hugging Face's with a tiny encoder, not trained at all."""
+    directory = tmp_path_factory.mktemp("pretrained")
+    config = ElectraConfig(
+        vocab_size=len(VOCAB), embedding_size=16, hidden_size=32, num_layers=1, num_heads=2,
+        max_positions=64, init_stddev=0.2, scan_layers=True,
+    )  # fmt: skip
+    params = jax.jit(Electra(config).init)(jax.random.key(0), np.zeros((1, 8), np.int32))["params"]
+    tensors = to_hugging_face(jax.device_get(params), "ElectraForPreTraining")
+    safetensors.numpy.save_file(tensors, directory / "model.safetensors")
+    theirs = {
+        "model_type": "electra",
+        "architectures": ["ElectraForPreTraining"],
+        "vocab_size": config.vocab_size,
+        "embedding_size": 16,
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 128,
+        "max_position_embeddings": 64,
+    }
+    (directory / "config.json").write_text(json.dumps(theirs))
+    (directory / "vocab.txt").write_text("\n".join(VOCAB) + "\n")
+    return directory
+
+
+def review(rng):
+    """A text and its label; one word of it says which."""
+    label = int(rng.integers(2))
+    words = [*rng.choice(PLAIN, rng.integers(2, 8)), rng.choice(GOOD if label else BAD)]
+    rng.shuffle(words)
+    return " ".join(words), ("bad", "good")[label]
+
+
+@pytest.fixture(scope="module")
+def reviews(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("reviews")
+    rng = np.random.default_rng(0)
+    for name, count in (("train", 170), ("dev", 50), ("test", 9)):
+        rows = [review(rng) for _ in range(count)]
+        lines = [f"{text},{label}" if name != "test" else text for text, label in rows]
+        header = "text,label" if name != "test" else "text"
+        (directory / f"{name}.csv").write_text("\n".join([header, *lines]) + "\n")
+    return directory
+
+
+def command(task, model, data, workdir, **overrides):
+    """Overrides are config fields, with __ for a dot."""
+    fields = SHORT | {"pretrained": model, "data_dir": data}
+    fields |= {name.replace("__", "."): value for name, value in overrides.items()}
+    return [
+        sys.executable,
+        str(ROOT / "finetune.py"),
+        f"--config={ROOT / 'configs' / 'finetune.py'}:{task}",
+        f"--workdir={workdir}",
+        *(f"--config.{name}={value}" for name, value in fields.items()),
+    ]
+
+
+def metrics_rows(workdir):
+    """Rows of all trials, without what depends on the clock."""
+    rows = []
+    for path in sorted(workdir.glob("trial-*/metrics.jsonl")):
+        for line in path.read_text().splitlines():
+            row = json.loads(line)
+            rows.append(
+                {k: v for k, v in row.items() if k not in ("tokens_per_second", "eta_seconds")}
+            )
+    return rows
+
+
+@pytest.fixture(scope="module")
+def finished(pretrained, reviews, tmp_path_factory):
+    """A run of two trials."""
+    workdir = tmp_path_factory.mktemp("run") / "reviews"
+    words = command("classification", pretrained, reviews, workdir, num_trials=2, num_epochs=12.0)
+    result = run(words)
+    assert result.returncode == 0, result.stderr
+    return workdir, result.stdout
+
+
+def test_it_learns_and_says_how_well(finished):
+    workdir, printed = finished
+    results = json.loads((workdir / "results.json").read_text())
+    assert results["task"] == "classification" and results["main_metric"] == "accuracy"
+    assert [trial["seed"] for trial in results["trials"]] == [0, 1]
+    accuracies = [trial["metrics"]["accuracy"] for trial in results["trials"]]
+    assert min(accuracies) > 90
+    assert results["median"]["accuracy"] == pytest.approx(np.median(accuracies))
+    assert results["standard_deviation"]["accuracy"] == pytest.approx(np.std(accuracies, ddof=1))
+    assert results["median"]["macro_f1"] > 90
+    assert f"median {results['median']['accuracy']:.2f}" in printed
+    trial = workdir / "trial-1"
+    lines = (trial / "predictions" / "dev.jsonl").read_text().splitlines()
+    dev = [json.loads(line) for line in lines]
+    assert len(dev) == 50
+    right = [row["prediction"] == row["label"] for row in dev]
+    assert 100 * np.mean(right) == pytest.approx(accuracies[0])
+    assert all(sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-4) for row in dev)
+    assert len((trial / "predictions" / "test.jsonl").read_text().splitlines()) == 9
+    for picture in ("curves.png", "predictions/dev_confusion.png"):
+        assert (trial / picture).stat().st_size > 1000
+
+
+def test_its_model_is_applied_to_new_text(finished, tmp_path):
+    workdir, _ = finished
+    (tmp_path / "new.txt").write_text("the day was lovely\nwe saw a very ugly town\n\n")
+    for model in (workdir, workdir / "model"):
+        words = [sys.executable, "-m", "electra_jax.cli", "predict", str(model)]
+        result = run([*words, str(tmp_path / "new.txt")], cwd=ROOT)
+        assert result.returncode == 0, result.stderr
+        rows = [json.loads(line) for line in result.stdout.splitlines()]
+        assert [row["prediction"] for row in rows[:2]] == ["good", "bad"]
+        assert set(rows[0]["probabilities"]) == {"good", "bad"}
+
+
+def test_a_finished_run_is_left_as_it_is(finished, pretrained, reviews):
+    workdir, _ = finished
+    before = {path: path.stat().st_mtime_ns for path in (workdir / "trial-1" / "best").rglob("*")}
+    rows = metrics_rows(workdir)
+    words = command("classification", pretrained, reviews, workdir, num_trials=2, num_epochs=12.0)
+    result = run(words)
+    assert result.returncode == 0, result.stderr
+    assert metrics_rows(workdir) == rows
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_killed_in_the_middle_of_a_trial_it_ends_bitwise_the_same(
+    finished, pretrained, reviews, tmp_path
+):
+    whole, _ = finished
+    workdir = tmp_path / "run"
+    words = command("classification", pretrained, reviews, workdir, num_trials=2, num_epochs=12.0)
+    kills = 0
+    while kills < 3:
+        process = subprocess.Popen(words, env=environment(), stdout=subprocess.DEVNULL)
+        aim = kills + 1  # checkpoints, over both trials, that are there at the kill
+        while process.poll() is None:
+            if len(list(workdir.glob("trial-*/checkpoints/*/_CHECKPOINT_METADATA"))) >= 1 and (
+                sum(row["split"] == "eval" for row in metrics_rows(workdir)) > 2 * aim
+            ):
+                break
+            time.sleep(0.01)
+        if process.poll() is not None:
+            break
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kills += 1
+    assert kills
+    result = run(words)
+    assert result.returncode == 0, result.stderr
+    assert metrics_rows(workdir) == metrics_rows(whole)
+    results = [json.loads((path / "results.json").read_text()) for path in (workdir, whole)]
+    assert results[0] == results[1]
+
+
+TAGGED = "paris B-LOC\nwas O\ngreat O\n\nwe O\nsaw O\nlondon B-LOC\n\nthe O\nday O\n"
+QUESTIONS = {
+    "data": [
+        {
+            "paragraphs": [
+                {
+                    "context": "we saw london and paris",
+                    "qas": [
+                        {
+                            "id": f"q{i}",
+                            "question": "the town ?",
+                            "answers": [{"text": "london", "answer_start": 7}],
+                        }
+                        for i in range(5)
+                    ],
+                }
+            ]
+        }
+    ]
+}
+
+
+def write_tagging(directory):
+    for name in ("train", "dev"):
+        (directory / f"{name}.txt").write_text(TAGGED * 4)
+
+
+def write_questions(directory):
+    for name in ("train", "dev"):
+        (directory / f"{name}-v1.1.json").write_text(json.dumps(QUESTIONS))
+
+
+def write_regression(directory):
+    for name in ("train", "dev"):
+        rows = [f"{' '.join(['very'] * n)} long day,town,{n}" for n in range(1, 9)]
+        (directory / f"{name}.csv").write_text("\n".join(["text,text_b,label", *rows * 3]) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("task", "write", "metric", "files"),
+    [
+        ("tagging", write_tagging, "f1", ["dev_errors.jsonl"]),
+        ("squad", write_questions, "exact_match", ["dev_predictions.json", "dev_null_odds.json"]),
+        ("regression", write_regression, "pearson", []),
+    ],
+)
+def test_other_kinds_of_tasks_learn_too(pretrained, tmp_path, task, write, metric, files):
+    write(tmp_path)
+    words = command(
+        task, pretrained, tmp_path, tmp_path / "run", num_epochs=30.0, batch_size=8,
+        evals_per_epoch=0.1, data__stride=8, data__max_question_length=6,
+    )  # fmt: skip
+    result = run(words)
+    assert result.returncode == 0, result.stderr
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["median"][metric] > 90
+    predictions = tmp_path / "run" / "trial-1" / "predictions"
+    assert all((predictions / name).exists() for name in ["dev.jsonl", *files])
+
+
+@pytest.mark.parametrize(
+    ("task", "overrides", "message"),
+    [
+        ("", {}, "task is missing: name it after the config"),
+        ("colla", {}, "task 'colla' is unknown: use one of cola"),
+        ("classification", {"pretrained": "/none"}, "pretrained=/none does not exist"),
+        ("classification", {"data_dir": "/none"}, "/none"),
+        ("classification", {"learning_rate": -1.0}, "learning_rate=-1.0 must be positive"),
+        ("classification", {"select": "first"}, "select='first' is unknown: use one of best, last"),
+        ("classification", {"data__max_length": 65}, "data.max_length=65 is longer than the 64"),
+        ("classification", {"data__label_column": "stars"}, "stars"),
+        ("classification", {"no_such": 1}, "the config has no field 'no_such'"),
+    ],
+)
+def test_a_mistake_is_one_line(pretrained, reviews, tmp_path, task, overrides, message):
+    result = run(command(task, pretrained, reviews, tmp_path / "run", **overrides))
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+    assert message in result.stderr
+    assert not (tmp_path / "run").exists()
