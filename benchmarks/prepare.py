@@ -4,8 +4,9 @@ python benchmarks/prepare.py TEXT --vocab vocab.txt [--megabytes 20] [--output r
 
 Side by side, on the same text: the whole of `electra-jax prepare`; the `tokenizers` library's bare
 `encode_batch` on the paragraphs in memory; and a builder in plain Python, written as the original's
-is. Then memory: `prepare` of all of TEXT in a process of its own, with 1, 2, ... workers. Rates are
-per second of processor time, so that other programs disturb them little.
+is. These rates are per second of processor time, so that other programs disturb them little. Then
+memory, and rates by the clock: `prepare` of all of TEXT in a process of its own, with 1, 2, ...
+workers, and with tokenizers trained on the text.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ import argparse
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,12 +39,14 @@ def main() -> None:
     parser.add_argument("--plain-megabytes", type=float, default=1.0, help="of it, in plain Python")
     parser.add_argument("--repeats", type=int, default=3, help="times; the best counts")
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2], help="for the memory")
+    parser.add_argument(
+        "--train", nargs="*", default=[], help="tokenizers to train, for the memory"
+    )
     parser.add_argument("--output", help="a file to append a JSON line a result to")
-    parser.add_argument("--measure-memory", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--measure-memory", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure_memory:
-        output, workers = arguments.measure_memory
-        print(json.dumps(memory_of_build(arguments.inputs, arguments.vocab, output, int(workers))))
+        print(json.dumps(memory_of_build(arguments, *arguments.measure_memory)))
         return
 
     rows = []
@@ -51,6 +54,8 @@ def main() -> None:
         rows += speeds(arguments, Path(directory))
         for workers in arguments.workers:
             rows.append(memory(arguments, Path(directory), workers))
+        for kind in arguments.train:
+            rows.append(memory(arguments, Path(directory), max(arguments.workers), kind))
     print(render(rows))
     if arguments.output:
         with open(arguments.output, "a", encoding="utf-8") as file:
@@ -127,29 +132,53 @@ def best(function: Callable[[], object], repeats: int) -> float:
     return min(times)
 
 
-def memory(arguments: argparse.Namespace, directory: Path, workers: int) -> dict:
+def memory(arguments: argparse.Namespace, directory: Path, workers: int, train: str = "") -> dict:
     """Peak memory of a build of all inputs, in a fresh process."""
-    output = directory / f"whole-{workers}"
+    output = directory / f"whole-{workers}-{train}"
     words = [sys.executable, __file__, *arguments.inputs, "--vocab", arguments.vocab]
-    words += ["--measure-memory", str(output), str(workers)]
+    words += ["--measure-memory", str(output), str(workers), train]
     result = subprocess.run(words, capture_output=True, text=True, check=True)
     return json.loads(result.stdout)
 
 
-def memory_of_build(inputs: list[str], vocab: str, output: str, workers: int) -> dict:
+def memory_of_build(arguments, output: str, workers: str, train: str) -> dict:
+    """A row of `memory`, measured in this process and those that it starts."""
+    peaks: dict[int, float] = {}
+    done = threading.Event()
+    watcher = threading.Thread(target=watch, args=(peaks, done))
+    watcher.start()
     began = time.monotonic()
-    corpus = prepare_corpus(inputs, output, vocab=vocab, num_workers=workers)
-    seconds = time.monotonic() - began
-    peak = lambda who: resource.getrusage(who).ru_maxrss / 1024  # noqa: E731
+    tokenizer = {"train_tokenizer": train} if train else {"vocab": arguments.vocab}
+    try:
+        corpus = prepare_corpus(arguments.inputs, output, num_workers=int(workers), **tokenizer)
+    finally:
+        seconds = time.monotonic() - began
+        done.set()
+        watcher.join()
+    own = peaks.pop(os.getpid())
     size = corpus.metadata["summary"]["text_bytes"]
+    what = f"{workers} worker{'s' * (workers != '1')}, all {size / 1e6:,.0f} MB of text"
     return {
-        "what": f"{workers} worker{'s' * (workers > 1)}, all {size / 1e6:,.0f} MB of text",
+        "what": f"{what}, training {train}" if train else what,
         "rate": size / 1e6 / seconds,
         "unit": "MB/s",
-        "main_process_mib": peak(resource.RUSAGE_SELF),
-        "largest_worker_mib": peak(resource.RUSAGE_CHILDREN),
+        "main_process_mib": own,
+        "largest_worker_mib": max(peaks.values(), default=0.0),
         "fingerprint": corpus.fingerprint[:12],
     }
+
+
+def watch(peaks: dict[int, float], done: threading.Event) -> None:
+    """Keeps the peak memory, in MiB, of this process and its children, as the system counts it."""
+    while not done.wait(0.1):
+        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+        for process in (os.getpid(), *map(int, children)):
+            try:
+                status = Path(f"/proc/{process}/status").read_text()
+            except OSError:
+                continue
+            peak = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")]
+            peaks.update({process: int(peak[0]) / 1024} if peak else {})
 
 
 def render(rows: list[dict]) -> str:
