@@ -21,7 +21,7 @@ _MAX_CHARACTERS = 64
 # Bounds of the memory, some 100 MB: when one is passed, everything is forgotten.
 _MAX_CHUNKS = 1 << 19
 _MAX_IDS = 1 << 22
-# Characters that are worked on at a time, so that the intermediate arrays stay in the CPU's cache.
+# Characters that are worked on at a time, so that memory does not grow with the batch.
 _SLICE = 1 << 20
 
 
