@@ -2,29 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
+from generated_text import generate_text
 
 from electra_jax.data import prepare_corpus
 from electra_jax.data.tokenization import WordPieceTokenizer
-
-
-def generate_text(num_documents: int, seed: int = 0) -> str:
-    """Documents of made-up words, a blank line between them; every sentence ends with a stop."""
-    rng = np.random.default_rng(seed)
-    syllables = [a + b for a in "bdfgklmnprstvz" for b in "aeiou"]
-    words = ["".join(rng.choice(syllables, rng.integers(1, 4))) for _ in range(300)]
-    documents = []
-    for _ in range(num_documents):
-        lines = []
-        for _ in range(rng.integers(1, 6)):
-            sentences = [
-                " ".join(rng.choice(words, rng.integers(2, 25))).capitalize() + "."
-                for _ in range(rng.integers(1, 6))
-            ]
-            lines.append(" ".join(sentences))
-        documents.append("\n".join(lines))
-    return "\n\n".join(documents) + "\n"
 
 
 @pytest.fixture(scope="session")

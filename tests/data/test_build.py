@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+from generated_text import generate_text
 
 from electra_jax.data import Corpus, prepare_corpus
 from electra_jax.data.build import parts, stages, workspace
@@ -39,8 +40,6 @@ def environment() -> dict[str, str]:
 def inputs(tmp_path_factory):
     """Some files of different formats, with documents that occur twice, in several jobs."""
     import gzip
-
-    from conftest import generate_text
 
     directory = tmp_path_factory.mktemp("inputs")
     for seed in range(4):

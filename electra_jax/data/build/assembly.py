@@ -59,7 +59,7 @@ def trained_tokenizer(
     display.begin("training the tokenizer", 0)
     tokenizer = tokenization.train_tokenizer(
         training["train_tokenizer"],
-        stages.sampled_texts(directory, jobs),
+        stages.sampled_texts(directory, jobs, 1.25e6 * training["tokenizer_sample_mb"]),
         training["vocab_size"],
         training["lowercase"],
         training["strip_accents"],

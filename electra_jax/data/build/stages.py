@@ -13,7 +13,7 @@ import importlib.abc
 import importlib.util
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -115,11 +115,22 @@ def sample_texts(job: Job, report: Report, *, recipe: Recipe) -> None:
     storage.write_bytes(path, json.dumps(sampled).encode())
 
 
-def sampled_texts(directory: str, jobs: Iterable[Job]) -> Iterator[str]:
-    """What `sample_texts` has written, in the order of the corpus."""
-    for job in jobs:
-        with storage.open_read(f"{directory}/{SAMPLE}/{sample_name(job)}") as file:
-            yield from json.loads(file.read())
+def sampled_texts(directory: str, jobs: Sequence[Job], max_bytes: float) -> Iterator[str]:
+    """What `sample_texts` has written, in the order of the corpus.
+
+    Where it is more than `max_bytes`, because inputs were larger than their names let guess,
+    evenly spaced ones of the paragraphs.
+    """
+    names = [f"{directory}/{SAMPLE}/{sample_name(job)}" for job in jobs]
+    share = min(1.0, max_bytes / max(1, sum(map(storage.size, names))))
+    taken = 0.0
+    for name in names:
+        with storage.open_read(name) as file:
+            for text in json.loads(file.read()):
+                taken += share
+                if taken >= 1.0:
+                    taken -= 1.0
+                    yield text
 
 
 def encode(job: Job, report: Report, *, recipe: Recipe) -> None:
