@@ -62,7 +62,7 @@ def _add_prepare(verbs) -> None:
         help="learn a vocabulary from the text",
     )
     group.add_argument(
-        "--vocab-size", type=int, default=30522, help="ids of a learned vocabulary (30522)"
+        "--vocab-size", type=int, metavar="N", help="ids of a learned vocabulary (30522)"
     )
     group.add_argument("--cased", action="store_true", help="keep upper case")
     group.add_argument(

@@ -33,6 +33,8 @@ from electra_jax.errors import UserError
 
 # A shard ends with the document that brings it to so many tokens: 256 MB.
 _SHARD_TOKENS = 1 << 27
+# BERT's.
+_VOCAB_SIZE = 30522
 # Text that a tokenizer is trained on: what keeps the memory of the training below a gigabyte
 # (docs/benchmarks.md); for a vocabulary of words or pieces, more of it would change little.
 SAMPLE_MB = {"wordpiece": 100.0, "sentencepiece-unigram": 30.0, "sentencepiece-bpe": 100.0}
@@ -44,7 +46,7 @@ def prepare_corpus(
     *,
     vocab: str | Path | None = None,
     train_tokenizer: str | None = None,
-    vocab_size: int = 30522,
+    vocab_size: int | None = None,
     lowercase: bool | None = None,
     strip_accents: bool | None = None,
     tokenizer_sample_mb: float | None = None,
@@ -75,7 +77,7 @@ def prepare_corpus(
       vocab: a vocab.txt of WordPiece or a .model of SentencePiece (`tokenization.open_tokenizer`),
         or None if `train_tokenizer` says how to learn one from the inputs.
       train_tokenizer: None or one of `tokenization.TRAINABLE_TOKENIZERS`.
-      vocab_size: ids of a trained tokenizer, at most; BERT's 30,522 by default.
+      vocab_size: ids of a trained tokenizer, at most; None: BERT's 30,522.
       lowercase: whether text is lower-cased; None means it is, but for a model of SentencePiece,
         which knows.
       strip_accents: whether accents are removed; None means as `lowercase` says.
@@ -119,6 +121,13 @@ def prepare_corpus(
     _check_choice("bad_input", bad_input, ("refuse", "skip"))
     _check_choice("runner", runner, RUNNERS)
     _check_numbers(validation_fraction, shard_tokens, num_workers)
+    if min_characters < 0:
+        raise UserError(f"min_characters={min_characters} must not be negative")
+    if tokenizer_sample_mb is not None and not tokenizer_sample_mb > 0:
+        raise UserError(f"tokenizer_sample_mb={tokenizer_sample_mb} must be positive")
+    for name, value in (("vocab_size", vocab_size), ("tokenizer_sample_mb", tokenizer_sample_mb)):
+        if vocab is not None and value is not None:
+            raise UserError(f"{name}={value} is for a trained tokenizer: leave it out with vocab")
     if beam_options and runner != "beam":
         raise UserError(f"beam_options={list(beam_options)} are for runner='beam' alone")
     output = storage.absolute(str(output))
@@ -129,13 +138,15 @@ def prepare_corpus(
         bad_input=bad_input,
         tfds_data_dir=str(tfds_data_dir) if tfds_data_dir else None,
     )
-    units, left_out = plan_units([str(item) for item in inputs], reading)
+    names = [str(item) for item in inputs]
+    _check_apart(names, output)
+    units, left_out = plan_units(names, reading)
     tokenizer = tokenization.open_tokenizer(vocab, lowercase, strip_accents) if vocab else None
     if tokenizer_sample_mb is None:
         tokenizer_sample_mb = SAMPLE_MB.get(train_tokenizer, 0.0)
     training = {
         "train_tokenizer": train_tokenizer,
-        "vocab_size": vocab_size,
+        "vocab_size": _VOCAB_SIZE if vocab_size is None else vocab_size,
         "lowercase": lowercase is not False,
         "strip_accents": strip_accents,
         "tokenizer_sample_mb": tokenizer_sample_mb,
@@ -166,7 +177,7 @@ def prepare_corpus(
     plan = settings | resume_conditions(units)
     with (
         workspace.open_workspace(output, plan) as directory,
-        open_runner(runner, num_workers, beam_options, directory) as run,
+        open_runner(runner, min(num_workers, len(jobs)), beam_options, directory) as run,
     ):
         if filter:
             storage.write_bytes(f"{directory}/{stages.FILTER_FILE}", filter_source)
@@ -219,6 +230,13 @@ def build_corpus(
         report = Silent().report
         stages.encode_texts(Reader(documents, ReadingCounts(), recipe, report), Job(0, ()), recipe)
         return assembly.finish(output, recipe, tokenizer, settings, run_here, Silent())
+
+
+def _check_apart(inputs: Sequence[str], output: str) -> None:
+    """Refuses an output that would be among its own inputs when the command is given again."""
+    for item in inputs:
+        if storage.is_directory(item) and f"{output}/".startswith(f"{storage.absolute(item)}/"):
+            raise UserError(f"output {output} is in the input {item}: name a directory elsewhere")
 
 
 def _check_choice(name: str, value: str | None, choices: tuple[str | None, ...]) -> None:

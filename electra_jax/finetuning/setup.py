@@ -125,7 +125,12 @@ def set_up(config: ml_collections.ConfigDict) -> Setup:
         dev={name: evaluated(task, split) for name, split in data.dev.items()},
         test=tests,
         notes=[f"{name}: {line}" for name, split in splits.items() for line in split.counts.lines()]
-        + [f"{name} is not there: not evaluated" for name in data.absent]
+        + [
+            f"{name} is not there: a share of train is evaluated"
+            if name in data.dev
+            else f"{name} is not there: not evaluated"
+            for name in data.absent
+        ]
         + [f"train: {line}" for line in train.lines()],
         fingerprint=_fingerprint(pretrained, data.train, data.dev),
     )

@@ -200,6 +200,9 @@ def test_trained_tokenizer(text_file, tmp_path):
         ({"vocab": None, "train_tokenizer": "bpe"}, "train_tokenizer='bpe' is unknown"),
         ({"runner": "spark"}, "runner='spark' is unknown: use one of local, beam"),
         ({"num_workers": 0}, "num_workers=0 must be positive"),
+        ({"min_characters": -1}, "min_characters=-1 must not be negative"),
+        ({"vocab_size": 300}, "vocab_size=300 is for a trained tokenizer"),
+        ({"tokenizer_sample_mb": 0.0}, "tokenizer_sample_mb=0.0 must be positive"),
         ({"bad_input": "x"}, "bad_input='x' is unknown"),
         ({"beam_options": ["--x"]}, "are for runner='beam' alone"),
         ({"validation_fraction": 1.0}, r"validation_fraction=1.0 must be in \[0, 1\)"),
@@ -260,6 +263,13 @@ def test_leaves_short_duplicate_and_filtered_documents_out(vocab_file, tmp_path)
             output = tmp_path / f"out-{len(message)}"
             prepare_corpus([tmp_path / "a.txt"], output, filter=f"{tmp_path}/{rule}", **arguments)
         assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_refuses_an_output_in_an_input(text_file, vocab_file):
+    for output in (text_file.parent, text_file.parent / "deep" / "corpus"):
+        with pytest.raises(UserError, match="is in the input .*: name a directory elsewhere"):
+            prepare_corpus([text_file.parent], output, vocab=vocab_file)
+    assert [path.name for path in text_file.parent.iterdir()] == [text_file.name]
 
 
 def test_says_what_a_directory_leaves_out(text_file, vocab_file, tmp_path):
