@@ -34,6 +34,7 @@ class ProgressDisplay:
 
     def begin(self, stage: str, total: int) -> None:
         """A stage begins that has to do `total`, counted in the unit of its reports."""
+        total = total or 1  # not known
         self._stage, self._total, self._done = stage, total, Progress()
         self._began = self._printed = time.monotonic()
         if self._bar:
