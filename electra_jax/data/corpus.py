@@ -71,7 +71,7 @@ def write_metadata(
         "settings": settings,
         "summary": summary,
     }
-    text = json.dumps(metadata, indent=1, ensure_ascii=False) + "\n"
+    text = json.dumps(metadata, indent=1) + "\n"
     storage.write_bytes(f"{directory}/{METADATA_FILE}", text.encode())
     return metadata
 

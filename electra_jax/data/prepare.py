@@ -35,6 +35,7 @@ from electra_jax.errors import UserError
 _SHARD_TOKENS = 1 << 27
 # BERT's.
 _VOCAB_SIZE = 30522
+_SMALLEST_VOCAB_SIZE = 32
 # Text that a tokenizer is trained on: what keeps the memory of the training below a gigabyte
 # (docs/benchmarks.md); for a vocabulary of words or pieces, more of it would change little.
 SAMPLE_MB = {"wordpiece": 100.0, "sentencepiece-unigram": 30.0, "sentencepiece-bpe": 100.0}
@@ -123,6 +124,10 @@ def prepare_corpus(
     _check_numbers(validation_fraction, shard_tokens, num_workers)
     if min_characters < 0:
         raise UserError(f"min_characters={min_characters} must not be negative")
+    if vocab_size is not None and vocab_size < _SMALLEST_VOCAB_SIZE:
+        raise UserError(
+            f"vocab_size={vocab_size} is too small: use at least {_SMALLEST_VOCAB_SIZE}"
+        )
     if tokenizer_sample_mb is not None and not tokenizer_sample_mb > 0:
         raise UserError(f"tokenizer_sample_mb={tokenizer_sample_mb} must be positive")
     for name, value in (("vocab_size", vocab_size), ("tokenizer_sample_mb", tokenizer_sample_mb)):
@@ -141,6 +146,9 @@ def prepare_corpus(
     names = [str(item) for item in inputs]
     _check_apart(names, output)
     units, left_out = plan_units(names, reading)
+    inside = [unit.name for unit in units if unit.name.startswith(f"{output}/")]
+    if inside:
+        raise UserError(f"output {output} holds the input {inside[0]}: name a directory elsewhere")
     tokenizer = tokenization.open_tokenizer(vocab, lowercase, strip_accents) if vocab else None
     if tokenizer_sample_mb is None:
         tokenizer_sample_mb = SAMPLE_MB.get(train_tokenizer, 0.0)
@@ -167,14 +175,16 @@ def prepare_corpus(
         "shard_tokens": shard_tokens,
     }
     if storage.exists(f"{output}/{METADATA_FILE}"):
-        return _existing(output, settings)
+        corpus = _existing(output, settings)
+        workspace.remove_leftovers(output)
+        return corpus
 
     jobs = group_units(units)
     display = display or Silent()
     for directory, endings in left_out.items():
         if endings:
             display.note(_describe_left_out(directory, endings))
-    plan = settings | resume_conditions(units)
+    plan = settings | resume_conditions(units) | {"tfds_data_dir": reading.tfds_data_dir}
     with (
         workspace.open_workspace(output, plan) as directory,
         open_runner(runner, min(num_workers, len(jobs)), beam_options, directory) as run,
@@ -193,7 +203,7 @@ def prepare_corpus(
             tokenizer = assembly.trained_tokenizer(training, jobs, recipe, run, display)
         recipe = assembly.with_tokenizer(recipe, tokenizer)
         assembly.encode_jobs(jobs, recipe, run, display)
-        return assembly.finish(output, recipe, tokenizer, settings, run, display)
+        return assembly.finish(output, recipe, tokenizer, settings, len(jobs), run, display)
 
 
 def build_corpus(
@@ -229,7 +239,7 @@ def build_corpus(
         recipe = assembly.with_tokenizer(Recipe(directory, ReadingOptions()), tokenizer)
         report = Silent().report
         stages.encode_texts(Reader(documents, ReadingCounts(), recipe, report), Job(0, ()), recipe)
-        return assembly.finish(output, recipe, tokenizer, settings, run_here, Silent())
+        return assembly.finish(output, recipe, tokenizer, settings, 1, run_here, Silent())
 
 
 def _check_apart(inputs: Sequence[str], output: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -48,16 +49,19 @@ def create(name: str) -> Iterator[BinaryIO]:
     Raises:
       OSError: if it cannot be written; then nothing of it is left.
     """
+    # Not by the process's number: on a shared disk, another machine's may have the same.
+    aside = f"{name}.{secrets.token_hex(8)}{_ASIDE}"
     if is_remote(name):
-        system, path = _remote(name)
-        with system.open(path, "wb") as file:  # A store shows an object when it is closed.
-            try:
+        system, path = _remote(aside)
+        try:
+            with system.open(path, "wb") as file:
                 yield file
-            except BaseException:
-                file.discard()
-                raise
+            system.mv(path, _remote(name)[1])
+        except BaseException:
+            with contextlib.suppress(Exception):
+                system.rm_file(path)
+            raise
         return
-    aside = f"{name}.{os.getpid()}{_ASIDE}"
     try:
         with open(aside, "wb") as file:
             yield file
@@ -151,11 +155,20 @@ def relative(name: str, directory: str) -> str:
     return name[len(directory.rstrip("/")) :].lstrip("/")
 
 
+def remove_file(name: str) -> None:
+    """Removes a file of our own making."""
+    if is_remote(name):
+        system, path = _remote(name)
+        system.rm_file(path)
+    else:
+        os.unlink(name)
+
+
 def remove_unfinished(directory: str) -> None:
     """Removes what `create` has left in a directory when its process was killed."""
     for name in list_names(directory):
-        if name.endswith(_ASIDE) and not is_remote(directory):
-            os.unlink(f"{directory}/{name}")
+        if name.endswith(_ASIDE):
+            remove_file(f"{directory}/{name}")
 
 
 def make_directory(name: str) -> None:
@@ -185,6 +198,6 @@ def _remote(name: str) -> tuple[Any, str]:
     import fsspec
 
     try:
-        return fsspec.core.url_to_fs(name)
+        return fsspec.core.url_to_fs(name, use_listings_cache=False)
     except (ImportError, ValueError) as error:
         raise UserError(f"{name} needs a package that is missing: {error}") from None

@@ -28,6 +28,25 @@ def contents(directory) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in Path(directory).iterdir()}
 
 
+# `electra-jax prepare` on small jobs of several parts each: run by the workers too, as they start.
+PROGRAM = """
+import sys
+from electra_jax import cli
+from electra_jax.data.build import jobs, stages
+jobs.JOB_BYTES, stages._BATCH_CHARACTERS, stages._PART_TOKENS = 5000, 500, 500
+if __name__ == "__main__":
+    sys.exit(cli.main(["prepare", *sys.argv[1:]]))
+"""
+
+
+@pytest.fixture(scope="module")
+def in_small_pieces(tmp_path_factory):
+    """A function: a command line that builds in small pieces."""
+    script = tmp_path_factory.mktemp("script") / "build.py"
+    script.write_text(PROGRAM)
+    return lambda *arguments: [sys.executable, str(script), *map(str, arguments)]
+
+
 def command(*arguments) -> list[str]:
     return [sys.executable, "-m", "electra_jax.cli", "prepare", *map(str, arguments)]
 
@@ -91,14 +110,39 @@ def test_any_number_of_workers_gives_the_same_bytes(
     assert contents(tmp_path / "out") == reference
 
 
-def test_beam_gives_the_same_bytes(inputs, vocab_file, tmp_path):
+@pytest.mark.parametrize("mode", ["in_memory", "multi_threading"])
+def test_beam_gives_the_same_bytes(inputs, vocab_file, tmp_path, in_small_pieces, mode):
+    """In several threads at once, which share what is kept in a process."""
     pytest.importorskip("apache_beam")
-    arguments = [inputs, "--vocab", vocab_file, "--validation-fraction", "0.1"]
-    for output, options in (("local", ["--num-workers", "1"]), ("beam", ["--runner", "beam"])):
-        rest = ["--", "--direct_num_workers=2"] if output == "beam" else []
-        words = command(*arguments, "--output", tmp_path / output, *options, *rest)
+    arguments = [inputs, "--vocab", vocab_file, "--validation-fraction", "0.1", "--output"]
+    ways = {
+        "local": ["--num-workers", "1"],
+        "beam": ["--runner", "beam", "--", "--direct_num_workers=4"],
+    }
+    ways["beam"].append(f"--direct_running_mode={mode}")
+    for output, options in ways.items():
+        words = in_small_pieces(*arguments, tmp_path / output, *options)
         subprocess.run(words, check=True, env=environment(), timeout=120, capture_output=True)
     assert contents(tmp_path / "beam") == contents(tmp_path / "local")
+
+
+@pytest.mark.parametrize("option", ["--direct_num_workers=abc", "--runner=NoSuchRunner"])
+def test_options_that_beam_refuses_are_one_line(inputs, vocab_file, tmp_path, option):
+    pytest.importorskip("apache_beam")
+    words = command(
+        inputs,
+        "--vocab",
+        vocab_file,
+        "--output",
+        tmp_path / "out",
+        "--runner",
+        "beam",
+        "--",
+        option,
+    )
+    result = subprocess.run(words, env=environment(), timeout=120, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1].startswith("error: beam_options")
 
 
 def test_beam_reports_a_mistake_of_the_user_s_in_one_line(inputs, vocab_file, tmp_path):
@@ -160,21 +204,16 @@ def test_a_full_disk_in_a_worker_is_one_line(inputs, vocab_file, tmp_path):
     Corpus.open(tmp_path / "out").verify()
 
 
-def test_killed_at_random_and_resumed_gives_the_same_bytes(inputs, vocab_file, tmp_path):
-    """SIGKILL, five times, of the process that builds; its workers end with it."""
-    script = tmp_path / "build.py"
-    script.write_text(
-        "import sys\n"
-        "from electra_jax.data import prepare\n"
-        "from electra_jax.data.build import jobs\n"
-        "jobs.JOB_BYTES = 5000\n"
-        "if __name__ == '__main__':\n"
-        "    prepare.prepare_corpus([sys.argv[1]], sys.argv[2], vocab=sys.argv[3], num_workers=2,\n"
-        "                           validation_fraction=0.1, shard_tokens=1000)\n"
-    )
+def test_killed_at_random_and_resumed_gives_the_same_bytes(
+    inputs, vocab_file, tmp_path, in_small_pieces
+):
+    """SIGKILL, five times, of the process that builds, in the middle of jobs; counters too."""
 
     def words(output):
-        return [sys.executable, script, inputs, output, vocab_file]
+        return in_small_pieces(
+            inputs, "--vocab", vocab_file, "--output", output, "--num-workers", "2",
+            "--validation-fraction", "0.1",
+        )  # fmt: skip
 
     def files_made():
         return len([path for path in output.rglob("*-*") if path.suffix in (".npz", ".json")])
@@ -183,63 +222,116 @@ def test_killed_at_random_and_resumed_gives_the_same_bytes(inputs, vocab_file, t
     output, rng, kills = tmp_path / "out", random.Random(0), 0
     while kills < 5:
         aim = files_made() + rng.randint(1, 6)
-        process = subprocess.Popen(words(output), env=environment())
+        process = subprocess.Popen(words(output), env=environment(), stderr=subprocess.DEVNULL)
         while files_made() < aim and process.poll() is None:
             time.sleep(0.001)
         assert process.poll() is None, "it was done before it could be killed five times"
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         process.send_signal(signal.SIGKILL)
         process.wait()
         kills += 1
         with pytest.raises(UserError, match="has no corpus.json: it is unfinished"):
             Corpus.open(output)
-        for _ in range(100):  # The workers notice.
-            if not _processes_with(output):
-                break
-            time.sleep(0.1)
-        assert not _processes_with(output)
+        _wait_for_the_end_of(children)
     subprocess.run(words(output), check=True, env=environment(), timeout=120)
     assert contents(output) == contents(tmp_path / "whole")
 
 
-def test_workers_end_with_the_process_that_started_them(inputs, vocab_file, tmp_path):
+def _wait_for_the_end_of(processes):
+    for _ in range(100):
+        if not any(_is_alive(process) for process in processes):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"still there: {[p for p in processes if _is_alive(p)]}")
+
+
+def _is_alive(process) -> bool:
+    try:
+        return bool(Path(f"/proc/{process}/cmdline").read_bytes())  # A zombie has none.
+    except OSError:
+        return False
+
+
+def test_workers_end_with_the_process_that_started_them(
+    inputs, vocab_file, tmp_path, in_small_pieces
+):
+    """At once, not when their work is done."""
     (tmp_path / "rule.py").write_text(
         "import os, time\nfrom pathlib import Path\n"
         f"def f(text):\n    Path({str(tmp_path)!r}, f'{{os.getpid()}}.pid').touch()\n"
         "    time.sleep(60)\n"
     )
-    words = command(
+    words = in_small_pieces(
         inputs, "--vocab", vocab_file, "--output", tmp_path / "out", "--num-workers", "2",
         "--filter", f"{tmp_path}/rule.py:f",
     )  # fmt: skip
     process = subprocess.Popen(words, env=environment())
-    while not (pids := [int(path.stem) for path in tmp_path.glob("*.pid")]):
+    while not (workers := [path.stem for path in tmp_path.glob("*.pid")]):
         assert process.poll() is None
         time.sleep(0.01)
+    assert str(process.pid) not in workers
     process.kill()
     process.wait()
-    for _ in range(100):
-        if not any(Path(f"/proc/{pid}").exists() for pid in pids):
-            return
-        time.sleep(0.1)
-    raise AssertionError(f"still there: {pids}")
+    _wait_for_the_end_of(workers)
 
 
-def _processes_with(word) -> list[str]:
-    """Numbers of processes that have a word on their command line or hold the build's lock."""
-    lock = str(Path(word) / "building")
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (process / "cmdline").read_bytes().decode().split("\0")
-            files = [os.readlink(file) for file in (process / "fd").iterdir()]
-        except OSError:
-            continue
-        if str(word) in words or any(file.startswith(lock) for file in files):
-            found.append(process.name)
-    return found
+def test_a_part_that_has_gone_is_made_again(
+    inputs, vocab_file, tmp_path, reference, small_pieces, monkeypatch
+):
+    """One in the middle of a job, or the last, with all that follows; nothing is lost."""
+    output = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr("electra_jax.data.build.assembly.finish", lambda *_: None)
+        build(inputs, output, vocab_file)
+        made = sorted((output / "building" / "parts").iterdir())
+        for gone in (made[1], made[-1], made[0]):
+            gone.unlink()
+            build(inputs, output, vocab_file)
+            assert sorted((output / "building" / "parts").iterdir()) == made
+    build(inputs, output, vocab_file)
+    assert contents(output) == reference
 
 
-def test_a_killed_worker_is_one_line(inputs, vocab_file, tmp_path):
+def test_what_is_not_a_build_s_is_left_alone(inputs, vocab_file, tmp_path):
+    mine = tmp_path / "out" / "building" / "mine.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    with pytest.raises(UserError, match="exists and is no corpus"):
+        build(inputs, tmp_path / "out", vocab_file)
+    assert mine.read_text() == "mine"
+
+
+def test_a_build_killed_when_all_but_done_leaves_nothing(inputs, vocab_file, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("electra_jax.data.storage.remove_tree", lambda name: None)
+        build(inputs, tmp_path / "out", vocab_file)
+    assert (tmp_path / "out" / "building").exists()
+    build(inputs, tmp_path / "out", vocab_file)
+    assert not (tmp_path / "out" / "building").exists()
+
+
+def test_names_that_are_not_utf8(vocab_file, tmp_path):
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.txt")
+    Path(path).write_text("Bada bede.\n\nBo.")
+    prepare_corpus([path], tmp_path / "out", vocab=vocab_file).verify()
+    Corpus.open(tmp_path / "out")
+
+
+def test_a_write_that_fails_leaves_nothing(tmp_path):
+    from electra_jax.data import storage
+
+    for name in (f"{tmp_path}/a", "memory://failing/a", f"file://{tmp_path}/b"):
+        with pytest.raises(OSError, match="full"):
+            with storage.create(name) as file:
+                file.write(b"half")
+                raise OSError(28, "full")
+        assert not storage.exists(name)
+        storage.write_bytes(name, b"whole")
+        assert storage.size(name) == 5
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_a_killed_worker_is_one_line(inputs, vocab_file, tmp_path, small_pieces):
     (tmp_path / "rule.py").write_text(
         "import os, signal\ndef f(text):\n    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
@@ -284,7 +376,7 @@ def test_a_changed_input_is_noticed(inputs, vocab_file, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="cannot be written"):
         prepare_corpus([tmp_path / "a.txt"], tmp_path / "out", vocab=vocab_file)
     (tmp_path / "a.txt").write_text("Bede bada.\n\nBo.")
-    with pytest.raises(UserError, match="holds an unfinished build with other modified"):
+    with pytest.raises(UserError, match="holds an unfinished build with other modification times"):
         prepare_corpus([tmp_path / "a.txt"], tmp_path / "out", vocab=vocab_file)
 
 

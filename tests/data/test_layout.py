@@ -115,7 +115,6 @@ def test_parts_are_listed_in_the_order_of_the_corpus(tmp_path):
     assert [(name.job, name.index, name.is_last) for name in names] == [
         (0, 0, False), (0, 1, False), (1, 0, False), (1, 1, False), (2, 0, True)
     ]  # fmt: skip
-    assert parts.finished_jobs(names) == {2}
     (tmp_path / "parts" / "000003-0000.npz.77.tmp").write_bytes(b"")  # A kill leaves such.
     assert parts.list_parts(str(tmp_path)) == names
     assert part(str(tmp_path), names[0]).state == {"read": 1}
@@ -127,3 +126,15 @@ def test_a_damaged_part_is_named(tmp_path):
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(UserError, match=f"{path} is damaged .*: remove it, and prepare again"):
         parts.read_hashes(str(tmp_path), name)
+
+
+def test_of_parts_those_before_the_first_that_is_missing_count():
+    names = [parts.PartName(0, index, index == 3) for index in range(4)]
+    assert parts.whole_beginning(names) == names
+    assert parts.whole_beginning([names[0], names[2], names[3]]) == names[:1]
+    assert parts.whole_beginning(names[1:]) == []
+    other = parts.PartName(1, 0, True)
+    parts.check_complete([*names, other], 2)
+    for wrong in ([*names[:2], names[3], other], [*names[:3], other], names):
+        with pytest.raises(UserError, match=r"parts of job \d of the build are missing"):
+            parts.check_complete(wrong, 2)

@@ -11,7 +11,13 @@ from typing import Any, Protocol
 from electra_jax.data import storage, tokenization
 from electra_jax.data.build import stages
 from electra_jax.data.build.layout import lay_out
-from electra_jax.data.build.parts import list_parts, read_state
+from electra_jax.data.build.parts import (
+    check_complete,
+    group_by_job,
+    list_parts,
+    read_state,
+    whole_beginning,
+)
 from electra_jax.data.build.runners import Runner
 from electra_jax.data.build.stages import Job, Progress, Recipe
 from electra_jax.data.corpus import Corpus, save_tokenizer, write_metadata
@@ -78,12 +84,13 @@ def with_tokenizer(recipe: Recipe, tokenizer: Tokenizer) -> Recipe:
 def encode_jobs(jobs: list[Job], recipe: Recipe, run: Runner, display: Display) -> None:
     """Makes every part that is missing."""
     display.begin("encoding", sum(unit.size for job in jobs for unit in job.units))
-    parts_of = collections.defaultdict(list)
-    for part in list_parts(recipe.directory):
-        parts_of[part.job].append(part)
+    by_job = group_by_job(list_parts(recipe.directory))
     missing = []
     for job in jobs:
-        finished = parts_of[job.index]
+        found = by_job.get(job.index, [])
+        finished = whole_beginning(found)
+        for part in found[len(finished) :]:  # One before it has gone, so it is made anew.
+            storage.remove_file(part.path(recipe.directory))
         if finished and finished[-1].is_last:
             display.report(Progress(source_bytes=sum(unit.size for unit in job.units)))
         else:
@@ -96,12 +103,14 @@ def finish(
     recipe: Recipe,
     tokenizer: Tokenizer,
     settings: dict[str, Any],
+    num_jobs: int,
     run: Runner,
     display: Display,
 ) -> Corpus:
-    """Makes the corpus of all parts and removes the work in progress."""
+    """Makes the corpus of all parts of all jobs and removes the work in progress."""
     directory = recipe.directory
     parts = list_parts(directory)
+    check_complete(parts, num_jobs)
     display.begin("laying out", 0)
     layout = lay_out(
         directory,

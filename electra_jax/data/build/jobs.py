@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import collections
+import hashlib
+import importlib.metadata
+import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,6 +18,8 @@ from electra_jax.data.reading import Unit
 # Text of a job: small enough to go round, large enough to be worth a process's while.
 JOB_BYTES = 1 << 25
 # Bytes of text in a byte of such a file, about: for planning alone.
+# Of more inputs than this, a corpus keeps a checksum of the list instead of the list.
+_NAMED_INPUTS = 1000
 _EXPANSION = {".gz": 3, ".tgz": 3, ".xz": 4, ".txz": 4, ".zst": 3, ".parquet": 2}
 
 
@@ -44,11 +49,20 @@ def describe_inputs(units: Sequence[Unit]) -> list[list]:
     local = [name for name in sizes if not (storage.is_remote(name) or name.startswith("tfds:"))]
     base = os.path.commonpath([os.path.dirname(os.path.abspath(name)) for name in local] or ["/"])
     relative = {name: Path(os.path.relpath(name, base)).as_posix() for name in local}
-    return [[relative.get(name, name), size] for name, size in sizes.items()]
+    described = [[relative.get(name, name), size] for name, size in sizes.items()]
+    if len(described) <= _NAMED_INPUTS:
+        return described
+    digest = hashlib.sha256(json.dumps(described).encode()).hexdigest()
+    return [[f"{len(described)} inputs, sha256 {digest}", sum(sizes.values())]]
 
 
 def resume_conditions(units: Sequence[Unit]) -> dict[str, Any]:
     """What must not change while a build is under way, beside its settings."""
     names = dict.fromkeys(unit.name for unit in units)
     times = [os.stat(name).st_mtime_ns for name in names if os.path.exists(name)]
-    return {"modified": times, "job_bytes": JOB_BYTES}
+    packages = ("electra-jax", "tokenizers", "sentencepiece", "numpy")
+    return {
+        "modification times of inputs": times,
+        "job_bytes": JOB_BYTES,
+        "package versions": [importlib.metadata.version(name) for name in packages],
+    }

@@ -1,7 +1,7 @@
 """From encoded parts to shards: which documents are kept, which are held out, where each goes.
 
-Everything here depends on the documents and their order alone, not on which process encoded what,
-and takes memory that does not grow with the corpus.
+Everything here depends on the documents and their order alone, not on which process encoded what.
+Memory does not grow with the corpus, but for 8 bytes for each duplicate and the names of the parts.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from electra_jax.data.build.parts import PartName, read_hashes, read_part
+from electra_jax.data import storage
+from electra_jax.data.build.parts import PartName, read_hashes, read_outline, read_part
 from electra_jax.data.shards import (
     Shard,
     document_lengths,
@@ -84,20 +85,28 @@ class Layout(NamedTuple):
     unknown: int
 
 
-def find_duplicates(hashes: Iterable[np.ndarray], total: int, bucket: int = _BUCKET_HASHES):
+def find_duplicates(
+    hashes: Iterable[np.ndarray],
+    total: int,
+    bucket: int = _BUCKET_HASHES,
+    directory: str | None = None,
+) -> np.ndarray:
     """Numbers of the documents whose hash an earlier document has: int64, ascending.
 
     Args:
       hashes: uint64 [documents, 2] of consecutive documents.
       total: how many there are at most.
       bucket: how many to have in memory; further ones go through temporary files.
+      directory: where those are; None: the system's place.
     """
     num_buckets = -(-total // bucket) or 1
     columns = np.dtype([("high", "u8"), ("low", "u8"), ("number", "i8")])
     with contextlib.ExitStack() as stack:
         files = [
             stack.enter_context(
-                tempfile.SpooledTemporaryFile(columns.itemsize * bucket // num_buckets)
+                tempfile.SpooledTemporaryFile(
+                    columns.itemsize * bucket // num_buckets, dir=directory
+                )
             )
             for _ in range(num_buckets)
         ]
@@ -156,7 +165,9 @@ def lay_out(
         total += len(hashes)
     duplicates = np.zeros(0, np.int64)
     if not keep_duplicates:
-        duplicates = find_duplicates((read_hashes(directory, name) for name in parts), total)
+        hashes_of_parts = (read_hashes(directory, name) for name in parts)
+        aside = None if storage.is_remote(directory) else directory
+        duplicates = find_duplicates(hashes_of_parts, total, directory=aside)
     # Whether the fraction selects any is decided by the document with the smallest hash.
     threshold = int(validation_fraction * 2.0**64)
     alone = smallest[0] >= threshold > 0 and total - len(duplicates) > 1
@@ -189,7 +200,7 @@ def _fill_shards(directory, parts, firsts, total, held, dropped, shard_tokens) -
         plans[split].append(ShardPlan(split, len(plans[split]), shard.first, stop, *numbers))
 
     for name, first in zip(parts, firsts, strict=True):
-        part = read_part(directory, name)
+        part = read_outline(directory, name)
         lengths = document_lengths(part.shard)
         sentences = sentences_of_documents(part.shard)
         kept = ~_is_dropped(first, len(lengths), dropped)

@@ -59,9 +59,34 @@ def list_parts(directory: str) -> list[PartName]:
     return sorted(PartName(int(m[1]), int(m[2]), bool(m[3])) for m in matches if m)
 
 
-def finished_jobs(parts: Sequence[PartName]) -> set[int]:
-    """Numbers of the jobs whose last part is there."""
-    return {part.job for part in parts if part.is_last}
+def whole_beginning(parts: Sequence[PartName]) -> list[PartName]:
+    """Of one job's parts, those before the first that is missing."""
+    ordered = sorted(parts, key=lambda part: part.index)
+    kept: list[PartName] = []
+    for part in ordered:
+        if part.index != len(kept) or (kept and kept[-1].is_last):
+            break
+        kept.append(part)
+    return kept
+
+
+def check_complete(parts: Sequence[PartName], num_jobs: int) -> None:
+    """Raises UserError unless every job has all of its parts."""
+    by_job = group_by_job(parts)
+    for job in range(num_jobs):
+        found = by_job.get(job, [])
+        if not found or not found[-1].is_last or whole_beginning(found) != found:
+            raise UserError(
+                f"parts of job {job} of the build are missing: run the same command again"
+            )
+
+
+def group_by_job(parts: Sequence[PartName]) -> dict[int, list[PartName]]:
+    """The parts of each job, in order."""
+    groups: dict[int, list[PartName]] = {}
+    for part in parts:
+        groups.setdefault(part.job, []).append(part)
+    return groups
 
 
 def write_part(directory: str, name: PartName, part: Part) -> None:
@@ -80,6 +105,14 @@ def read_part(directory: str, name: PartName) -> Part:
     """Reads a part."""
     with _open(directory, name) as arrays:
         shard = Shard(*(arrays[field] for field in Shard._fields))
+        return Part(shard, arrays["hashes"], arrays["unknown"], json.loads(str(arrays["state"])))
+
+
+def read_outline(directory: str, name: PartName) -> Part:
+    """Reads a part without its tokens."""
+    with _open(directory, name) as arrays:
+        ends = (arrays["sentence_ends"], arrays["document_ends"])
+        shard = Shard(np.zeros(0, np.uint16), *ends)
         return Part(shard, arrays["hashes"], arrays["unknown"], json.loads(str(arrays["state"])))
 
 

@@ -68,14 +68,15 @@ class ProgressDisplay:
         else:
             print(text, file=self._stream, flush=True)
 
-    def close(self) -> None:
+    def close(self, finished: bool = True) -> None:
         """Ends the display."""
         if self._bar:
-            self.begin("", 0)
+            if finished:
+                self.begin("", 0)
             self._bar.stop()
 
     def __enter__(self) -> ProgressDisplay:
         return self
 
-    def __exit__(self, *exception) -> None:
-        self.close()
+    def __exit__(self, kind, *exception) -> None:
+        self.close(finished=kind is None)

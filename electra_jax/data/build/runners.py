@@ -9,6 +9,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import functools
+import json
 import multiprocessing
 import os
 import signal
@@ -88,7 +89,8 @@ class ProcessPool:
                 except concurrent.futures.process.BrokenProcessPool:
                     raise UserError(
                         "num_workers: a worker process was killed, perhaps for want of memory: "
-                        "use fewer, and run the same command again to go on"
+                        "use fewer, and run the same command again to go on (a script that asks "
+                        "for workers needs the line if __name__ == '__main__':)"
                     ) from None
 
     def _pass_on(self, report: Report) -> None:
@@ -150,7 +152,13 @@ class BeamRunner:
             raise UserError(
                 "runner=beam needs the package apache-beam: pip install 'electra-jax[beam]'"
             ) from None
-        self._options = PipelineOptions(list(options))
+        try:
+            self._options = PipelineOptions(list(options))
+            self._options.get_all_options()
+        except (SystemExit, ValueError) as error:
+            raise UserError(
+                f"beam_options={list(options)} are refused by Beam ({error}): correct them"
+            ) from None
         self._directory = directory
 
     def __call__(
@@ -159,17 +167,24 @@ class BeamRunner:
         """Runs a pipeline of one step over the items and waits for its end."""
         import apache_beam as beam
 
+        if not items:
+            return
         failures = f"{self._directory}/failures"
         storage.remove_tree(failures)
         storage.make_directory(failures)
         call = functools.partial(_call_on_beam, function, failures)
-        with beam.Pipeline(options=self._options) as pipeline:
+        try:
+            pipeline = beam.Pipeline(options=self._options)
+        except ValueError as error:
+            raise UserError(f"beam_options: {error}") from None
+        with pipeline:
             numbered = pipeline | "Items" >> beam.Create(list(enumerate(items)))
             spread = numbered | "Spread" >> beam.Reshuffle()
             spread | "Work" >> beam.Map(call)
         for name in storage.list_names(failures):
             with storage.open_read(f"{failures}/{name}") as file:
-                raise UserError(file.read().decode())
+                number, text = json.loads(file.read())
+            raise OSError(number, text) if number else UserError(text)
 
 
 def _call_on_beam(function, failures: str, numbered: tuple[int, Any]) -> None:
@@ -182,9 +197,11 @@ def _call_on_beam(function, failures: str, numbered: tuple[int, Any]) -> None:
     number, item = numbered
     try:
         function(item, report)
-    except UserError as error:
+    except (UserError, OSError) as error:
         # Raised here, it would be tried again, and reach the user deep inside other text.
-        storage.write_bytes(f"{failures}/{number:06d}.txt", str(error).encode())
+        code, text = (error.errno, error.strerror) if isinstance(error, OSError) else (0, error)
+        report = json.dumps([code, str(text)]).encode()
+        storage.write_bytes(f"{failures}/{number:06d}.json", report)
 
 
 @contextlib.contextmanager

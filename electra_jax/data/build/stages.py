@@ -13,6 +13,7 @@ import importlib.abc
 import importlib.util
 import json
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,6 +33,11 @@ from electra_jax.errors import UserError
 _BATCH_CHARACTERS = 1 << 20
 # A part ends with the batch that brings it to so many tokens: what a kill can cost a worker.
 _PART_TOKENS = 1 << 22
+# Documents that go by between reports, where none are encoded.
+_REPORT_DOCUMENTS = 256
+
+# Beam runs pieces of work in threads of one process, and tokenizers keep what they have met.
+_ENCODING = threading.Lock()
 
 TOKENIZER = "tokenizer"
 SAMPLE = "sample"
@@ -96,23 +102,22 @@ class Text(NamedTuple):
 
 def sample_name(job: Job) -> str:
     """Name of the file that `sample_texts` writes."""
-    return f"{job.index:06d}.json"
+    return f"{job.index:06d}.jsonl"
 
 
 def sample_texts(job: Job, report: Report, *, recipe: Recipe) -> None:
     """Writes the paragraphs of a job's documents that a tokenizer is to be trained on."""
     below = int(recipe.sample_rate * 2.0**64)
-    sampled = []
     reader = _job_reader(job, recipe, report)
-    for number, text in enumerate(reader.texts()):
-        # Not the number that also chooses what is held out.
-        if text.hash[1] < below:
-            sampled += text.paragraphs
-        if number % 256 == 0:
-            reader.report()
+    with storage.create(f"{recipe.directory}/{SAMPLE}/{sample_name(job)}") as file:
+        for number, text in enumerate(reader.texts()):
+            # Not the number that also chooses what is held out.
+            if text.hash[1] < below:
+                lines = [json.dumps(text, ensure_ascii=False) for text in text.paragraphs]
+                file.write(("\n".join(lines) + "\n").encode())
+            if number % _REPORT_DOCUMENTS == 0:
+                reader.report()
     reader.report()
-    path = f"{recipe.directory}/{SAMPLE}/{sample_name(job)}"
-    storage.write_bytes(path, json.dumps(sampled).encode())
 
 
 def sampled_texts(directory: str, jobs: Sequence[Job], max_bytes: float) -> Iterator[str]:
@@ -126,11 +131,11 @@ def sampled_texts(directory: str, jobs: Sequence[Job], max_bytes: float) -> Iter
     taken = 0.0
     for name in names:
         with storage.open_read(name) as file:
-            for text in json.loads(file.read()):
+            for line in file:
                 taken += share
                 if taken >= 1.0:
                     taken -= 1.0
-                    yield text
+                    yield json.loads(line)
 
 
 def encode(job: Job, report: Report, *, recipe: Recipe) -> None:
@@ -220,6 +225,8 @@ class Reader:
         """The documents, in order."""
         for number, paragraphs in enumerate(self._documents):
             if number < self._skipped:
+                if number % _REPORT_DOCUMENTS == 0:
+                    self.report()
                 continue
             self._own["read"] += 1
             if self._recipe.min_characters > sum(map(len, paragraphs)):
@@ -279,7 +286,8 @@ def _encode_batch(
         else:
             sentences += text.paragraphs
         num_sentences[i] = len(sentences) - before
-    ids, lengths = tokenizer.encode_flat(sentences)
+    with _ENCODING:
+        ids, lengths = tokenizer.encode_flat(sentences)
     ids = ids.astype(token_dtype(tokenizer.vocab_size), copy=False)
     special = tokenizer.special_ids
     shard, kept = make_shard(ids, lengths, num_sentences, sep_id=special.sep)

@@ -17,7 +17,7 @@ from electra_jax.data.reading.units import Context
 from electra_jax.errors import UserError
 
 # A row has to be in memory as a whole.
-MAX_ROW_BYTES = 2**28
+MAX_ROW_BYTES = 2**25
 
 # Python refuses integers of thousands of digits, which a row may well have beside its text.
 _decode_row = json.JSONDecoder(parse_int=float).decode
