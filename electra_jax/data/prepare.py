@@ -144,11 +144,9 @@ def prepare_corpus(
         tfds_data_dir=str(tfds_data_dir) if tfds_data_dir else None,
     )
     names = [str(item) for item in inputs]
-    _check_apart(names, output)
-    units, left_out = plan_units(names, reading)
-    inside = [unit.name for unit in units if unit.name.startswith(f"{output}/")]
-    if inside:
-        raise UserError(f"output {output} holds the input {inside[0]}: name a directory elsewhere")
+    if output in map(storage.absolute, names):
+        raise UserError(f"output {output} is an input too: name another directory")
+    units, left_out = plan_units(names, reading, exclude=output)
     tokenizer = tokenization.open_tokenizer(vocab, lowercase, strip_accents) if vocab else None
     if tokenizer_sample_mb is None:
         tokenizer_sample_mb = SAMPLE_MB.get(train_tokenizer, 0.0)
@@ -240,13 +238,6 @@ def build_corpus(
         report = Silent().report
         stages.encode_texts(Reader(documents, ReadingCounts(), recipe, report), Job(0, ()), recipe)
         return assembly.finish(output, recipe, tokenizer, settings, 1, run_here, Silent())
-
-
-def _check_apart(inputs: Sequence[str], output: str) -> None:
-    """Refuses an output that would be among its own inputs when the command is given again."""
-    for item in inputs:
-        if storage.is_directory(item) and f"{output}/".startswith(f"{storage.absolute(item)}/"):
-            raise UserError(f"output {output} is in the input {item}: name a directory elsewhere")
 
 
 def _check_choice(name: str, value: str | None, choices: tuple[str | None, ...]) -> None:

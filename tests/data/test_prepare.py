@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -265,11 +266,14 @@ def test_leaves_short_duplicate_and_filtered_documents_out(vocab_file, tmp_path)
         assert message in str(error.value) and "\n" not in str(error.value)
 
 
-def test_refuses_an_output_in_an_input(text_file, vocab_file):
-    for output in (text_file.parent, text_file.parent / "deep" / "corpus"):
-        with pytest.raises(UserError, match="is in the input .*: name a directory elsewhere"):
-            prepare_corpus([text_file.parent], output, vocab=vocab_file)
-    assert [path.name for path in text_file.parent.iterdir()] == [text_file.name]
+def test_an_output_in_an_input_is_not_read_again(text_file, vocab_file, tmp_path):
+    shutil.copy(text_file, tmp_path / "a.txt")
+    for inputs in ([tmp_path], [f"{tmp_path}/**/*.txt"]):
+        for _ in range(2):
+            corpus = prepare_corpus(inputs, tmp_path / "deep" / "corpus", vocab=vocab_file)
+            assert corpus.metadata["summary"]["documents"] == 200
+    with pytest.raises(UserError, match="is an input too: name another directory"):
+        prepare_corpus([tmp_path], tmp_path, vocab=vocab_file)
 
 
 def test_says_what_a_directory_leaves_out(text_file, vocab_file, tmp_path):

@@ -37,7 +37,12 @@ class Plan(NamedTuple):
     left_out: dict[str, dict[str, int]]
 
 
-def plan_units(inputs: Sequence[str], options: ReadingOptions, unit_bytes: int = 2**25) -> Plan:
+def plan_units(
+    inputs: Sequence[str],
+    options: ReadingOptions,
+    unit_bytes: int = 2**25,
+    exclude: str | None = None,
+) -> Plan:
     """Finds what inputs name, and cuts it into pieces of work.
 
     A directory means the files below it with an ending of a known format, or with no ending but
@@ -55,6 +60,7 @@ def plan_units(inputs: Sequence[str], options: ReadingOptions, unit_bytes: int =
       inputs: paths, URLs, patterns, directories and TensorFlow datasets.
       options: how they will be read.
       unit_bytes: about how many bytes on disk a unit stands for.
+      exclude: an absolute name; nothing below it is taken.
 
     Raises:
       UserError: if there are no inputs, or one matches nothing, cannot be read, or is of a format
@@ -74,6 +80,9 @@ def plan_units(inputs: Sequence[str], options: ReadingOptions, unit_bytes: int =
             continue
         try:
             found = storage.find_files(item)
+            if exclude:
+                below = f"{exclude}/"
+                found = [name for name in found if not storage.absolute(name).startswith(below)]
             if storage.is_directory(item):
                 found, others[item] = _split_directory(item, found)
         except OSError as error:
