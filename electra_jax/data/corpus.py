@@ -24,8 +24,9 @@ from typing import Any
 import numpy as np
 
 from electra_jax.data import storage
-from electra_jax.data.shards import PARTS, Shard, token_dtype
+from electra_jax.data.shards import PARTS, Shard
 from electra_jax.data.tokenization import Tokenizer, load_tokenizer
+from electra_jax.data.tokenization.interface import id_dtype
 from electra_jax.errors import UserError
 from electra_jax.special_ids import SpecialIds
 
@@ -202,7 +203,7 @@ class Corpus:
                 array = np.load(path, mmap_mode="r")
             except (OSError, ValueError) as error:
                 raise UserError(f"{path} cannot be read ({error}): {_AGAIN}") from None
-            dtype = token_dtype(self.vocab_size) if part == "tokens" else np.int64
+            dtype = id_dtype(self.vocab_size) if part == "tokens" else np.int64
             if array.shape != (size,) or array.dtype != dtype:
                 raise UserError(
                     f"{path} is {array.dtype}{list(array.shape)}, not "

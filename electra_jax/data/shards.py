@@ -34,11 +34,6 @@ class Shard(NamedTuple):
 PARTS = Shard._fields
 
 
-def token_dtype(vocab_size: int) -> type[np.unsignedinteger]:
-    """The smallest type that holds every id: uint16 below 65,536 ids, otherwise uint32."""
-    return np.uint16 if vocab_size < 1 << 16 else np.uint32
-
-
 def make_shard(
     ids: np.ndarray, sentence_lengths: np.ndarray, num_sentences: np.ndarray, *, sep_id: int
 ) -> tuple[Shard, np.ndarray]:
@@ -112,7 +107,7 @@ def concatenate(shards: Sequence[Shard]) -> Shard:
 
 def write_shard(
     directory: str, name: str, pieces: Iterable[Shard], *, num_tokens: int, num_sentences: int,
-    num_documents: int, dtype: type[np.unsignedinteger],
+    num_documents: int, dtype: np.dtype,
 ) -> dict[str, Any]:  # fmt: skip
     """Writes the three files of a shard, piece after piece: a pure function, in any process.
 
@@ -123,7 +118,7 @@ def write_shard(
       num_tokens: of all pieces together, the [SEP]s left out; the next two likewise.
       num_sentences: of all pieces together.
       num_documents: of all pieces together.
-      dtype: of the tokens (`token_dtype`).
+      dtype: of the tokens (`tokenization.interface.id_dtype`).
 
     Returns:
       The shard's entry in corpus.json: the name, the three numbers, and for every file its size in
@@ -162,7 +157,7 @@ def write_shard(
 class _ArrayFile:
     """A .npy file of known length, written bit by bit with its checksum."""
 
-    def __init__(self, file: BinaryIO, length: int, dtype: type[np.generic]):
+    def __init__(self, file: BinaryIO, length: int, dtype: Any):
         self._file, self._left, self._dtype = file, length, np.dtype(dtype)
         self._digest, self._size = hashlib.sha256(), 0
         header = {"descr": self._dtype.str, "fortran_order": False, "shape": (length,)}

@@ -16,9 +16,9 @@ from electra_jax.data.shards import (
     make_shard,
     select_documents,
     sentences_of_documents,
-    token_dtype,
     write_shard,
 )
+from electra_jax.data.tokenization.interface import id_dtype
 
 SEP = 9
 # Documents as lists of sentences, which are lists of ids; any of them may be empty.
@@ -92,7 +92,7 @@ def test_written_in_pieces_is_written_whole(tmp_path, size):
     documents = [[[5, 6], [7]], [[8]], [[5]]]
     whole = shard_of(documents)[0]
     numbers = {"num_tokens": 5, "num_sentences": 4, "num_documents": 3}
-    dtype = token_dtype(size)
+    dtype = id_dtype(size)
     assert dtype == (np.uint16 if size < 65_536 else np.uint32)
     pieces = [shard_of(documents[:2])[0], shard_of(documents[2:])[0]]
     entries = [

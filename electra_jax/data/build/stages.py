@@ -25,8 +25,9 @@ from electra_jax.data.build.layout import Held, ShardPlan, shard_pieces
 from electra_jax.data.build.parts import Part, PartName, read_state, write_part
 from electra_jax.data.reading import ReadingCounts, ReadingOptions, Unit, read_documents
 from electra_jax.data.sentences import split_sentences
-from electra_jax.data.shards import Shard, concatenate, make_shard, token_dtype, write_shard
+from electra_jax.data.shards import Shard, concatenate, make_shard, write_shard
 from electra_jax.data.tokenization import Tokenizer, load_tokenizer
+from electra_jax.data.tokenization.interface import id_dtype
 from electra_jax.errors import UserError
 
 # Characters encoded at a time.
@@ -180,7 +181,7 @@ def write_planned_shard(
         num_tokens=plan.num_tokens,
         num_sentences=plan.num_sentences,
         num_documents=plan.num_documents,
-        dtype=token_dtype(_stored_tokenizer(recipe.directory, recipe.tokenizer).vocab_size),
+        dtype=id_dtype(_stored_tokenizer(recipe.directory, recipe.tokenizer).vocab_size),
     )
     path = f"{recipe.directory}/{SHARDS}/{plan.name}.json"
     storage.write_bytes(path, json.dumps(described).encode())
@@ -288,7 +289,7 @@ def _encode_batch(
         num_sentences[i] = len(sentences) - before
     with _ENCODING:
         ids, lengths = tokenizer.encode_flat(sentences)
-    ids = ids.astype(token_dtype(tokenizer.vocab_size), copy=False)
+    ids = ids.astype(id_dtype(tokenizer.vocab_size), copy=False)
     special = tokenizer.special_ids
     shard, kept = make_shard(ids, lengths, num_sentences, sep_id=special.sep)
     hashes = np.array([text.hash for text in texts], np.uint64).reshape(-1, 2)[kept]
