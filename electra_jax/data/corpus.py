@@ -71,6 +71,7 @@ def write_metadata(
         "splits": splits,
         "settings": settings,
         "summary": summary,
+        "description_sha256": _description_sha256(settings, summary),
     }
     text = json.dumps(metadata, indent=1) + "\n"
     storage.write_bytes(f"{directory}/{METADATA_FILE}", text.encode())
@@ -149,6 +150,10 @@ class Corpus:
             corpus._check_files(checksums=False)
         except (KeyError, TypeError, AttributeError):
             raise UserError(f"{described} is damaged: {_AGAIN}") from None
+        description = _description_sha256(metadata.get("settings"), metadata.get("summary"))
+        # Corpora of earlier versions have none.
+        if metadata.get("description_sha256", description) != description:
+            raise UserError(f"{described} has been altered: {_AGAIN}")
         if corpus.fingerprint != expected:
             raise UserError(f"{described} does not match its fingerprint: {_AGAIN}")
         return corpus
@@ -242,6 +247,11 @@ def _fingerprint(tokenizer_settings: dict[str, Any], splits: dict[str, list[dict
     }
     text = json.dumps([FORMAT_VERSION, tokenizer_settings, shards], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _description_sha256(settings: Any, summary: Any) -> str:
+    """A checksum of what corpus.json says that the fingerprint does not depend on."""
+    return hashlib.sha256(json.dumps([settings, summary], sort_keys=True).encode()).hexdigest()
 
 
 def _sha256(path: str) -> str:

@@ -110,6 +110,14 @@ def test_refuses_edited_metadata(copy):
     assert message(copy) == f"{file} does not match its fingerprint: {AGAIN}"
 
 
+def test_refuses_an_altered_summary(copy):
+    file = copy / "corpus.json"
+    metadata = json.loads(file.read_text())
+    metadata["summary"]["duplicates"] += 1
+    file.write_text(json.dumps(metadata))
+    assert message(copy) == f"{file} has been altered: {AGAIN}"
+
+
 def test_refuses_an_array_of_another_kind(copy):
     """The size in bytes is right, the content is not: found when the shard is opened."""
     file = copy / "train-00000.tokens.npy"
