@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import gzip
+import lzma
+
 import fsspec
 import pyarrow
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
@@ -33,6 +37,19 @@ def test_reads(tmp_path, compression, unit_bytes):
         empty_rows=3,
         nul_characters=2,
     )
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, lzma.compress, zstandard.compress])
+def test_reads_compressed_files(tmp_path, compress):
+    content = compress(write(tmp_path / "a.parquet").read_bytes())
+    ending = {gzip.compress: "gz", lzma.compress: "xz"}.get(compress, "zst")
+    path = tmp_path / f"b.parquet.{ending}"
+    path.write_bytes(content)
+    counts = ReadingCounts()
+    assert read(path, counts=counts, unit_bytes=1) == DOCUMENTS
+    assert counts.source_bytes == len(content)
+    path.write_bytes(content[:-5])
+    assert message(path).startswith(f"{path} is a damaged or cut-short archive")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ import ast
 import dataclasses
 import json
 import pickle
-import re
 import sys
 from pathlib import Path
 
@@ -27,17 +26,15 @@ def names(*inputs, **options) -> list[str]:
 
 def test_files_of_directories_and_patterns(tmp_path):
     readable = ["a.txt.xz", "b.txt", "deep/c.md", "deep/e.ndjson.zst", "f.gz", "g.parquet", "h.tgz"]
-    readable += ["i.tar.zst", "urlsf_subset00-1_data.xz"]
+    readable += ["i.tar.zst", "urlsf_subset00-1_data.xz", "g.parquet.gz"]
     hidden = [".hidden.txt", ".git/e.txt", "deep/.git/f.pdf", ".hidden.tsv"]
-    others = ["deep/d.tsv", "x.tsv", "a.tsv.gz", "z.pdf", "Makefile", "g.parquet.gz"]
+    others = ["deep/d.tsv", "x.tsv", "a.tsv.gz", "z.pdf", "Makefile"]
     for name in readable + hidden + others:
         write(tmp_path / name, b"x")
     found = [str(tmp_path / name) for name in sorted(readable)]
     plan = plan_units([str(tmp_path)], OPTIONS)
     assert [unit.name for unit in plan.units] == found
-    assert plan.left_out == {
-        str(tmp_path): {"": 1, ".parquet.gz": 1, ".pdf": 1, ".tsv": 2, ".tsv.gz": 1}
-    }
+    assert plan.left_out == {str(tmp_path): {"": 1, ".pdf": 1, ".tsv": 2, ".tsv.gz": 1}}
     # Each file once, however it is named; what is named itself is not left out.
     plan = plan_units(
         [f"{tmp_path}/x.tsv", f"{tmp_path}/b.txt", f"{tmp_path}/", f"{tmp_path}/deep/../*.txt"],
@@ -100,8 +97,8 @@ def test_what_matches_nothing(tmp_path):
         f"input '{tmp_path}/*.txt' matches no file: check the path or the pattern"
     )
     assert message(tmp_path / "none.txt").endswith("check the path or the pattern")
-    known = re.escape(".txt, .text, .md, .jsonl, .ndjson, .tar (or these with .gz, .xz, .zst)")
-    assert re.search(rf"it has no file ending in {known}, .parquet$", message(tmp_path))
+    known = ".txt, .text, .md, .jsonl, .ndjson, .tar, .parquet (or these with .gz, .xz, .zst)"
+    assert message(tmp_path).endswith(f"it has no file ending in {known}")
     write(tmp_path / "a.tsv", b"x")
     write(tmp_path / "b", b"x")
     assert message(tmp_path).endswith("; the 2 there have .tsv, none")
@@ -122,7 +119,6 @@ def test_what_matches_nothing(tmp_path):
         ("a.tar.bz2", "recompress it"),
         ("a.PDF", "convert it to UTF-8 text"),
         ("a.tfrecord", "tfds:NAME"),
-        ("a.parquet.gz", "decompress it"),
     ],
 )
 def test_formats_that_cannot_be_read(tmp_path, name, remedy):

@@ -13,8 +13,8 @@ _SHORT_ENDINGS = {".tgz": ".tar.gz", ".txz": ".tar.xz", ".tzst": ".tar.zst"}
 
 # What a directory is searched for, for messages.
 KNOWN_ENDINGS = (
-    f"{', '.join((*TEXT_ENDINGS, *JSONL_ENDINGS, '.tar'))} (or these with "
-    f"{', '.join(COMPRESSED_ENDINGS)}), .parquet"
+    f"{', '.join((*TEXT_ENDINGS, *JSONL_ENDINGS, '.tar', '.parquet'))} (or these with "
+    f"{', '.join(COMPRESSED_ENDINGS)})"
 )
 
 _REMEDIES = {
@@ -54,7 +54,7 @@ class NameParts(NamedTuple):
             return "jsonl"
         if self.ending == ".tar":
             return "archive"
-        if self.ending == ".parquet" and not self.compression:
+        if self.ending == ".parquet":
             return "parquet"
         return None
 
@@ -97,8 +97,6 @@ def format_of(name: str) -> str:
       UserError: if it is of a format that cannot be read.
     """
     parts = split_name(name)
-    if parts.ending == ".parquet" and parts.compression:
-        raise UserError(f"input {name}: a compressed .parquet cannot be read: decompress it")
     if parts.ending in _REFUSED:
         raise UserError(
             f"input {name}: {parts.ending} is not a format that can be read: "

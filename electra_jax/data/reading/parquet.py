@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 from electra_jax.data import storage
-from electra_jax.data.reading.decompression import Damaged, cannot_be_read
+from electra_jax.data.reading.decompression import (
+    Damaged,
+    cannot_be_read,
+    decompress,
+    file_chunks,
+)
 from electra_jax.data.reading.lines import decode_row, row_documents
-from electra_jax.data.reading.names import printable
-from electra_jax.data.reading.units import Context, Unit
+from electra_jax.data.reading.names import printable, split_name
+from electra_jax.data.reading.units import Context, ReadingCounts, Unit
 from electra_jax.errors import UserError
 
 _BATCH_BYTES = 1 << 22
@@ -74,7 +80,7 @@ def _open(name: str) -> Iterator[Any]:
 
     with contextlib.ExitStack() as stack:
         try:
-            file = stack.enter_context(storage.open_read(name))
+            file = stack.enter_context(_open_file(name))
         except OSError as error:
             raise cannot_be_read(name, error) from None
         try:
@@ -83,6 +89,21 @@ def _open(name: str) -> Iterator[Any]:
             if isinstance(error, OSError) and error.errno:
                 raise cannot_be_read(name, error) from None
             raise Damaged(name, printable(" ".join(str(error).split()))) from None
+
+
+@contextlib.contextmanager
+def _open_file(name: str) -> Iterator[BinaryIO]:
+    """The file; a compressed one as a temporary copy, since Parquet is read from its end."""
+    compression = split_name(name).compression
+    if not compression:
+        with storage.open_read(name) as file:
+            yield file
+        return
+    with tempfile.TemporaryFile() as file:
+        for chunk in decompress(file_chunks(name, ReadingCounts()), compression, name):
+            file.write(chunk)
+        file.seek(0)
+        yield file
 
 
 def _batches(unit: Unit, context: Context) -> Iterator[tuple[int, int, list[bytes | None]]]:
