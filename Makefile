@@ -11,7 +11,7 @@ RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --quiet --disable-pip-version-check
 ARGS ?=
 
-.PHONY: help train test test-all lint clean
+.PHONY: help train test test-all test-parity lint clean
 
 help:
 	@sed -n '1,4s/^# \{0,1\}//p' Makefile
@@ -24,6 +24,10 @@ test: $(VENV)/.test
 
 test-all: $(VENV)/.test
 	$(RUN) -m pytest $(ARGS)
+
+# Live comparisons with Hugging Face's transformers, which the other tests do without.
+test-parity: $(VENV)/.parity
+	$(RUN) -m pytest tests/data/test_tokenization_bert.py $(ARGS)
 
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff check .
@@ -44,4 +48,8 @@ $(VENV)/.run: requirements.txt pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.test: requirements-test.txt $(VENV)/.run
 	$(PIP) install -r requirements-test.txt
+	@touch $@
+
+$(VENV)/.parity: requirements-parity.txt $(VENV)/.test
+	$(PIP) install -r requirements-parity.txt
 	@touch $@
