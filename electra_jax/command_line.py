@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -29,6 +30,7 @@ def run(main: Callable[[], object], *, after_interrupt: str = "nothing was finis
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Another one is too late.
         print(f"\ninterrupted: {after_interrupt}", file=sys.stderr)
         return 130
     return 0

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from electra_jax.data import storage, tokenization
 from electra_jax.data.build import assembly, stages, workspace
 from electra_jax.data.build.assembly import Display, Silent
 from electra_jax.data.build.jobs import (
+    changed_inputs,
     describe_inputs,
     group_units,
     resume_conditions,
@@ -35,7 +37,7 @@ from electra_jax.errors import UserError
 _SHARD_TOKENS = 1 << 27
 # BERT's.
 _VOCAB_SIZE = 30522
-_SMALLEST_VOCAB_SIZE = 32
+_VOCAB_SIZES = (32, 10_000_000)
 # Text that a tokenizer is trained on: what keeps the memory of the training below a gigabyte
 # (docs/benchmarks.md); for a vocabulary of words or pieces, more of it would change little.
 SAMPLE_MB = {"wordpiece": 100.0, "sentencepiece-unigram": 30.0, "sentencepiece-bpe": 100.0}
@@ -124,11 +126,11 @@ def prepare_corpus(
     _check_numbers(validation_fraction, shard_tokens, num_workers)
     if min_characters < 0:
         raise UserError(f"min_characters={min_characters} must not be negative")
-    if vocab_size is not None and vocab_size < _SMALLEST_VOCAB_SIZE:
-        raise UserError(
-            f"vocab_size={vocab_size} is too small: use at least {_SMALLEST_VOCAB_SIZE}"
-        )
-    if tokenizer_sample_mb is not None and not tokenizer_sample_mb > 0:
+    if vocab_size is not None and not _VOCAB_SIZES[0] <= vocab_size <= _VOCAB_SIZES[1]:
+        size = "small: use at least" if vocab_size < _VOCAB_SIZES[0] else "large: use at most"
+        limit = _VOCAB_SIZES[vocab_size > _VOCAB_SIZES[1]]
+        raise UserError(f"vocab_size={vocab_size} is too {size} {limit}")
+    if tokenizer_sample_mb is not None and not 0 < tokenizer_sample_mb < math.inf:
         raise UserError(f"tokenizer_sample_mb={tokenizer_sample_mb} must be positive")
     for name, value in (("vocab_size", vocab_size), ("tokenizer_sample_mb", tokenizer_sample_mb)):
         if vocab is not None and value is not None:
@@ -146,8 +148,13 @@ def prepare_corpus(
     names = [str(item) for item in inputs]
     if output in map(storage.absolute, names):
         raise UserError(f"output {output} is an input too: name another directory")
+    # Before the inputs, which may have to be downloaded.
+    tokenizer = None
+    if vocab is not None:
+        tokenizer = tokenization.open_tokenizer(vocab, lowercase, strip_accents)
+    filter_function, filter_source = _read_filter(filter)
+    workspace.check_output(output)
     units, left_out = plan_units(names, reading, exclude=output)
-    tokenizer = tokenization.open_tokenizer(vocab, lowercase, strip_accents) if vocab else None
     if tokenizer_sample_mb is None:
         tokenizer_sample_mb = SAMPLE_MB.get(train_tokenizer, 0.0)
     training = {
@@ -157,7 +164,6 @@ def prepare_corpus(
         "strip_accents": strip_accents,
         "tokenizer_sample_mb": tokenizer_sample_mb,
     }
-    filter_function, filter_source = _read_filter(filter)
     settings = {
         "inputs": describe_inputs(units),
         "tokenizer": tokenizer.settings if tokenizer else training,
@@ -182,7 +188,8 @@ def prepare_corpus(
     for directory, endings in left_out.items():
         if endings:
             display.note(_describe_left_out(directory, endings))
-    plan = settings | resume_conditions(units) | {"tfds_data_dir": reading.tfds_data_dir}
+    conditions = resume_conditions(units)
+    plan = settings | conditions | {"tfds_data_dir": reading.tfds_data_dir}
     with (
         workspace.open_workspace(output, plan) as directory,
         open_runner(runner, min(num_workers, len(jobs)), beam_options, directory) as run,
@@ -201,6 +208,13 @@ def prepare_corpus(
             tokenizer = assembly.trained_tokenizer(training, jobs, recipe, run, display)
         recipe = assembly.with_tokenizer(recipe, tokenizer)
         assembly.encode_jobs(jobs, recipe, run, display)
+        changed = changed_inputs(units, conditions)
+        if changed:
+            storage.remove_tree(directory)  # Nobody knows what was read.
+            raise UserError(
+                f"input {changed[0]} has changed while it was read: let it be, and run the same "
+                "command again"
+            )
         return assembly.finish(output, recipe, tokenizer, settings, len(jobs), run, display)
 
 

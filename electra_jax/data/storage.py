@@ -30,6 +30,11 @@ def absolute(name: str) -> str:
     return name.rstrip("/") if is_remote(name) else os.path.abspath(name)
 
 
+def real(name: str) -> str:
+    """The absolute name with all links followed."""
+    return absolute(name) if is_remote(name) else os.path.realpath(name)
+
+
 def open_read(name: str) -> BinaryIO:
     """Opens a file for reading bytes; it can be sought.
 
@@ -139,12 +144,27 @@ def find_files(pattern: str) -> list[str]:
     if os.path.isdir(pattern):
         found = [
             os.path.join(directory, name)
-            for directory, _, names in os.walk(pattern, onerror=_raise)
+            for directory, _, names in _walk(pattern)
             for name in names
         ]
+        # A link that leads nowhere is for whoever opens it to report.
+        return sorted(name for name in found if os.path.isfile(name) or os.path.islink(name))
     else:
         found = [pattern] if os.path.exists(pattern) else glob.glob(pattern, recursive=True)
     return sorted(name for name in found if os.path.isfile(name))
+
+
+def _walk(directory: str) -> Iterator[tuple[str, list[str], list[str]]]:
+    """`os.walk` that follows links, in the order of names, to each place once."""
+    seen = {os.path.realpath(directory)}
+    for place, directories, names in os.walk(directory, onerror=_raise, followlinks=True):
+        yield place, directories, names
+        for name in sorted(directories):
+            real_name = os.path.realpath(os.path.join(place, name))
+            if real_name in seen:
+                directories.remove(name)
+            seen.add(real_name)
+        directories.sort()
 
 
 def relative(name: str, directory: str) -> str:
@@ -164,10 +184,15 @@ def remove_file(name: str) -> None:
         os.unlink(name)
 
 
+def is_aside(name: str) -> bool:
+    """Whether a name is one that `create` gives a file before it is whole."""
+    return name.endswith(_ASIDE)
+
+
 def remove_unfinished(directory: str) -> None:
     """Removes what `create` has left in a directory when its process was killed."""
     for name in list_names(directory):
-        if name.endswith(_ASIDE):
+        if is_aside(name):
             remove_file(f"{directory}/{name}")
 
 

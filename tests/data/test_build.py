@@ -17,7 +17,7 @@ import pytest
 from generated_text import generate_text
 
 from electra_jax.data import Corpus, prepare_corpus
-from electra_jax.data.build import parts, stages, workspace
+from electra_jax.data.build import assembly, parts, stages, workspace
 from electra_jax.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -353,6 +353,7 @@ def test_an_unfinished_build_is_not_mixed_with_another(tmp_path):
     output = str(tmp_path / "out")
     strict = {"a": 1, "bad_input": "refuse"}
     with workspace.open_workspace(output, strict) as directory:
+        (Path(directory) / "parts" / "000000-0000.npz").touch()
         before = sorted(Path(directory).rglob("*"))
     with pytest.raises(UserError) as error:
         with workspace.open_workspace(output, {"a": 2, "bad_input": "refuse"}):
@@ -370,14 +371,99 @@ def test_an_unfinished_build_is_not_mixed_with_another(tmp_path):
             pass
 
 
-def test_a_changed_input_is_noticed(inputs, vocab_file, tmp_path, monkeypatch):
+def test_an_input_that_changes_between_two_tries_is_noticed(vocab_file, tmp_path, monkeypatch):
     (tmp_path / "a.txt").write_text("Bada bede.\n\nBo.")
-    monkeypatch.setattr(stages, "write_part", lambda *_: (_ for _ in ()).throw(OSError(28, "x")))
-    with pytest.raises(UserError, match="cannot be written"):
+    with monkeypatch.context() as patch:
+        patch.setattr("electra_jax.data.build.assembly.finish", lambda *_: None)
         prepare_corpus([tmp_path / "a.txt"], tmp_path / "out", vocab=vocab_file)
     (tmp_path / "a.txt").write_text("Bede bada.\n\nBo.")
-    with pytest.raises(UserError, match="holds an unfinished build with other modification times"):
+    with pytest.raises(UserError, match="with other sizes and modification times of inputs"):
         prepare_corpus([tmp_path / "a.txt"], tmp_path / "out", vocab=vocab_file)
+
+
+@pytest.mark.parametrize("text", ["Bo.", "Bede bada.\n\nBo.\n\nBada.\n", None])
+def test_an_input_that_changes_while_it_is_read_is_noticed(vocab_file, tmp_path, monkeypatch, text):
+    """And what was made of it is forgotten: put back, it is read anew."""
+    path, first = tmp_path / "a.txt", "Bada bede.\n\nBo."
+    path.write_text(first)
+    encode_jobs = assembly.encode_jobs
+
+    def change_and_encode(*arguments):
+        path.write_text(text) if text else path.rename(tmp_path / "b.txt")
+        encode_jobs(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(assembly, "encode_jobs", change_and_encode)
+        with pytest.raises(UserError, match=f"{path} (has changed while|cannot be read)"):
+            prepare_corpus([path], tmp_path / "out", vocab=vocab_file)
+    path.write_text(first)
+    corpus = prepare_corpus([path], tmp_path / "out", vocab=vocab_file)
+    assert corpus.metadata["summary"]["text_bytes"] == len(first)
+
+
+def test_after_a_mistake_that_cost_nothing_the_corrected_command_goes_on(vocab_file, tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"body": "Bada bede."}\n{"body": "Bo."}\n')
+    with pytest.raises(UserError, match="no field 'text'"):
+        prepare_corpus([tmp_path / "a.jsonl"], tmp_path / "out", vocab=vocab_file)
+    prepare_corpus([tmp_path / "a.jsonl"], tmp_path / "out", vocab=vocab_file, field="body")
+
+
+def test_killed_before_it_has_begun_it_begins(inputs, vocab_file, tmp_path, reference):
+    (tmp_path / "out" / "building" / "parts").mkdir(parents=True)
+    (tmp_path / "out" / "building" / "plan.json.0123456789abcdef.tmp").touch()
+    build(inputs, tmp_path / "out", vocab_file)
+    assert contents(tmp_path / "out") == reference
+
+
+def test_killed_at_any_moment_of_the_clearing_up_nothing_stays(inputs, vocab_file, tmp_path):
+    build(inputs, tmp_path / "out", vocab_file)
+    (tmp_path / "out" / "building" / "parts").mkdir(parents=True)
+    build(inputs, tmp_path / "out", vocab_file)
+    assert not (tmp_path / "out" / "building").exists()
+
+
+def test_corpora_among_the_inputs_are_not_read(inputs, vocab_file, tmp_path, reference):
+    shutil.copytree(inputs, tmp_path / "in")
+    build(inputs, tmp_path / "in" / "corpus", vocab_file)
+    os.symlink(tmp_path / "in", tmp_path / "link")
+    for output in (tmp_path / "out", tmp_path / "link" / "again"):
+        for _ in range(2):
+            build(tmp_path / "in", output, vocab_file)
+        assert contents(output) == reference
+
+
+def test_interrupts_end_it_in_bounded_time(inputs, vocab_file, tmp_path, in_small_pieces):
+    """Also a second one, a moment after the first, of the whole group as a terminal sends it."""
+    (tmp_path / "rule.py").write_text(
+        "import time\nfrom pathlib import Path\n"
+        f"def f(text):\n    Path({str(tmp_path)!r}, 'reached').touch()\n    time.sleep(60)\n"
+    )
+    for pause in (0.005, 0.05, 0.2):
+        (tmp_path / "reached").unlink(missing_ok=True)
+        words = in_small_pieces(
+            inputs, "--vocab", vocab_file, "--output", tmp_path / f"out-{pause}",
+            "--num-workers", "2", "--filter", f"{tmp_path}/rule.py:f",
+        )  # fmt: skip
+        process = subprocess.Popen(
+            ["python3", "-c", START, *words], env=environment(), start_new_session=True,
+            stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        while not (tmp_path / "reached").exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        for _ in range(2):
+            os.killpg(process.pid, signal.SIGINT)
+            time.sleep(pause)
+        _, errors = process.communicate(timeout=10)
+        assert process.returncode == 130
+        assert errors.strip() == "interrupted: the same command goes on where this one was"
+
+
+# Some shells start what is in the background with interrupts ignored.
+START = (
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL);"
+    "os.execvp(sys.argv[1], sys.argv[1:])"
+)
 
 
 def test_in_an_object_store(inputs, vocab_file, tmp_path, reference):

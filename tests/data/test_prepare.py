@@ -238,6 +238,8 @@ def test_leaves_short_duplicate_and_filtered_documents_out(vocab_file, tmp_path)
     (tmp_path / "rule.py").write_text(
         "import re\ndef without_u(text: str) -> bool:\n    return not re.search('u', text)\n"
         "def broken(text):\n    return 1 / 0\n"
+        "def leaves(text):\n    raise SystemExit(3)\n"
+        "def says(text):\n    return 'no'\n"
     )
     arguments = {"vocab": vocab_file, "validation_fraction": 0.0}
     corpus = prepare_corpus(
@@ -257,6 +259,8 @@ def test_leaves_short_duplicate_and_filtered_documents_out(vocab_file, tmp_path)
     for rule, message in (
         ("rule.py:broken", "filter: broken fails (ZeroDivisionError: division by zero) on the "),
         ("rule.py:none", "filter: none cannot be loaded from"),
+        ("rule.py:leaves", "filter: leaves fails (SystemExit: 3) on the document that begins "),
+        ("rule.py:says", "filter: says returns str, not True or False: correct it"),
         ("none.py:f", "none.py cannot be read"),
         ("rule.py", "must be FILE.py:FUNCTION"),
     ):

@@ -13,7 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reading_helpers import message, read, read_file, tar, write
 
-from electra_jax.data.reading import ReadingCounts, ReadingOptions, Unit, plan_units, planning
+from electra_jax.data.reading import (
+    ReadingCounts,
+    ReadingOptions,
+    Unit,
+    plan_units,
+    planning,
+    read_documents,
+)
 from electra_jax.errors import UserError
 
 OPTIONS = ReadingOptions()
@@ -243,3 +250,23 @@ def test_object_stores():
 
 def test_a_store_without_its_package():
     assert "needs a package that is missing" in message("nosuchstore://a/b.txt")
+
+
+def test_links_are_followed_and_a_broken_one_is_an_error(tmp_path):
+    write(tmp_path / "real" / "a.txt", b"x")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "real")
+    (tmp_path / "real" / "up").symlink_to(tmp_path / "in")
+    found = [unit.name for unit in plan_units([str(tmp_path / "in")], OPTIONS).units]
+    assert found == [str(tmp_path / "in" / "link" / "a.txt")]
+    (tmp_path / "in" / "b.txt").symlink_to(tmp_path / "nothing")
+    with pytest.raises(UserError, match="b.txt cannot be read"):
+        plan_units([str(tmp_path / "in")], OPTIONS)
+
+
+def test_a_range_that_has_become_shorter_is_an_error(tmp_path):
+    path = write(tmp_path / "a.txt", b"word word\n\n" * 100)
+    units = plan_units([str(path)], OPTIONS, 300).units
+    write(path, b"word word\n\n" * 30)
+    with pytest.raises(UserError, match="bytes shorter since it was looked at"):
+        [list(read_documents(unit, OPTIONS)) for unit in units]

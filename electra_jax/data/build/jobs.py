@@ -7,7 +7,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +56,29 @@ def describe_inputs(units: Sequence[Unit]) -> list[list]:
     return [[f"{len(described)} inputs, sha256 {digest}", sum(sizes.values())]]
 
 
+def changed_inputs(units: Sequence[Unit], conditions: Mapping[str, Any]) -> list[str]:
+    """Names of the inputs that are not as they were when `resume_conditions` was called."""
+    names = dict.fromkeys(unit.name for unit in units)
+    before = conditions["sizes and modification times of inputs"]
+    return [name for name, was in zip(names, before, strict=True) if _size_and_time(name) != was]
+
+
+def _size_and_time(name: str) -> list[int] | None:
+    """Of a local file; None where there is none."""
+    try:
+        status = os.stat(name)
+    except OSError:
+        return None
+    return [status.st_size, status.st_mtime_ns]
+
+
 def resume_conditions(units: Sequence[Unit]) -> dict[str, Any]:
     """What must not change while a build is under way, beside its settings."""
-    names = dict.fromkeys(unit.name for unit in units)
-    times = [os.stat(name).st_mtime_ns for name in names if os.path.exists(name)]
     packages = ("electra-jax", "tokenizers", "sentencepiece", "numpy")
     return {
-        "modification times of inputs": times,
+        "sizes and modification times of inputs": [
+            _size_and_time(name) for name in dict.fromkeys(unit.name for unit in units)
+        ],
         "job_bytes": JOB_BYTES,
         "package versions": [importlib.metadata.version(name) for name in packages],
     }

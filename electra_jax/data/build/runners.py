@@ -69,15 +69,18 @@ class ProcessPool:
     def __enter__(self) -> ProcessPool:
         return self
 
-    def __exit__(self, *exception) -> None:
-        self._stop.value = 1
-        self._executor.shutdown(wait=True, cancel_futures=True)
+    def __exit__(self, kind, *exception) -> None:
+        with _without_interrupts():  # A second one would leave workers that nobody waits for.
+            self._stop.value = kind is not None
+            self._executor.shutdown(wait=True, cancel_futures=True)
 
     def __call__(
         self, function: Callable[[Any, Report], None], items: Sequence[Any], report: Report
     ) -> None:
         """Calls the function with every item, in any order."""
-        waiting = {self._executor.submit(_work, function, item) for item in items}
+        # Workers start here, and inherit that Ctrl-C is the parent's to handle.
+        with _without_interrupts():
+            waiting = {self._executor.submit(_work, function, item) for item in items}
         while waiting:
             done, waiting = concurrent.futures.wait(
                 waiting, _POLL_SECONDS, concurrent.futures.FIRST_EXCEPTION
@@ -102,23 +105,41 @@ class ProcessPool:
             report(news)
 
 
-# Of a worker process: where it adds what it has done, from which place on, and whether to stop.
-_worker: tuple[Any, int, Any] | None = None
+# Of a worker process: where it adds what it has done, and from which place on.
+_worker: tuple[Any, int] | None = None
 
 
-class _Stopped(Exception):
-    """The build has ended elsewhere."""
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Context in which Ctrl-C does nothing, here and in processes that are started."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _start_worker(totals, next_row, stop) -> None:
     global _worker
     with next_row.get_lock():
-        _worker = totals, next_row.value * len(Progress._fields), stop
+        _worker = totals, next_row.value * len(Progress._fields)
         next_row.value += 1
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # The processes share the cores already.
+    threading.Thread(target=_end_with_the_build, args=(stop,), daemon=True).start()
+
+
+def _end_with_the_build(stop) -> None:
+    """Ends this process as soon as its parent has ended, or does not want it any more.
+
+    What it leaves half written has a name of its own, and is removed when the build goes on.
+    """
     parent = multiprocessing.parent_process()
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    while parent.is_alive() and not stop.value:
+        parent.join(_POLL_SECONDS)
+    os._exit(1)
 
 
 def _work(function: Callable[[Any, Report], None], item: Any) -> None:
@@ -126,9 +147,7 @@ def _work(function: Callable[[Any, Report], None], item: Any) -> None:
 
 
 def _report_from_worker(progress: Progress) -> None:
-    totals, row, stop = _worker
-    if stop.value:
-        raise _Stopped
+    totals, row = _worker
     for i, value in enumerate(progress, start=row):
         totals[i] += value
 

@@ -353,19 +353,29 @@ def load_function(path: str, name: str) -> Callable[[str], bool]:
     try:
         loader.exec_module(module)
         function = getattr(module, name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(
-            f"filter: {name} cannot be loaded from {path} ({type(error).__name__}: {error}): "
-            "correct the file"
+            f"filter: {name} cannot be loaded from {path} ({_describe(error)}): correct the file, "
+            "which has to stand alone"
         ) from None
 
     def keeps(text: str) -> bool:
         try:
-            return bool(function(text))
-        except Exception as error:
+            kept = function(text)
+        except (Exception, SystemExit) as error:
             raise UserError(
-                f"filter: {name} fails ({type(error).__name__}: {error}) on the document that "
-                f"begins {text[:60]!r}: correct it"
+                f"filter: {name} fails ({_describe(error)}) on the document that begins "
+                f"{text[:60]!r}: correct it"
             ) from None
+        if not isinstance(kept, bool | np.bool_):
+            raise UserError(
+                f"filter: {name} returns {type(kept).__name__}, not True or False: correct it, "
+                "perhaps with bool(...)"
+            )
+        return bool(kept)
 
     return keeps
+
+
+def _describe(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

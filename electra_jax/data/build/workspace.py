@@ -10,6 +10,7 @@ from typing import Any
 
 from electra_jax.data import storage
 from electra_jax.data.build import parts, stages
+from electra_jax.data.corpus import METADATA_FILE
 from electra_jax.errors import UserError
 
 DIRECTORY = "building"
@@ -32,58 +33,83 @@ def open_workspace(output: str, plan: Mapping[str, Any]) -> Iterator[str]:
       UserError: if `output` holds something else, another build, or one that is running, or
         cannot be written.
     """
+    check_output(output)
     directory = f"{output}/{DIRECTORY}"
     plan = json.loads(json.dumps(plan))
-    if storage.exists(f"{directory}/{_PLAN}"):
-        with storage.open_read(f"{directory}/{_PLAN}") as file:
-            _check_same(json.loads(file.read()), plan, output)
-    elif storage.exists(output) and not _is_empty(output):
+    try:
+        storage.make_directory(directory)
+        with _lock(directory, output):
+            _check_same(directory, plan, output)
+            for name in (output, directory, *(f"{directory}/{part}" for part in _PARTS)):
+                storage.remove_unfinished(name)
+            for name in _PARTS:
+                storage.make_directory(f"{directory}/{name}")
+            storage.write_bytes(f"{directory}/{_PLAN}", json.dumps(plan, indent=1).encode())
+            yield directory
+    except OSError as error:
+        remedy = "free space there, or name another"
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            remedy = "check the place and its rights, or name another"
+        raise UserError(
+            f"output {output} cannot be written ({error.strerror or error}): {remedy}, and run the "
+            "same command again to go on"
+        ) from None
+
+
+def check_output(output: str) -> None:
+    """Raises UserError if there is something at `output` that is neither a corpus nor a build."""
+    if not storage.exists(output) or storage.exists(f"{output}/{METADATA_FILE}"):
+        return
+    names = set(storage.list_names(output))
+    is_build = DIRECTORY in names and _is_workspace(f"{output}/{DIRECTORY}")
+    if not storage.is_directory(output) or (names and not is_build):
         raise UserError(
             f"output {output} exists and is no corpus: "
             "name another directory, or remove this one yourself"
         )
-    try:
-        for name in _PARTS:
-            storage.make_directory(f"{directory}/{name}")
-        with _lock(directory, output):
-            for name in (output, *(f"{directory}/{part}" for part in _PARTS)):
-                storage.remove_unfinished(name)
-            storage.write_bytes(f"{directory}/{_PLAN}", json.dumps(plan, indent=1).encode())
-            yield directory
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(
-            f"output {output} cannot be written ({reason}): free space there, or name another, "
-            "and run the same command again to go on"
-        ) from None
 
 
 def remove_leftovers(output: str) -> None:
     """Removes the workspace of a build that was killed when its corpus was just complete."""
     directory = f"{output}/{DIRECTORY}"
-    if storage.exists(f"{directory}/{_PLAN}"):
+    if storage.exists(directory) and _is_workspace(directory):
         with _lock(directory, output):
             storage.remove_tree(directory)
 
 
-def _is_empty(output: str) -> bool:
-    """Whether a place holds nothing, or what a build leaves that is killed as it begins."""
-    names = storage.list_names(output)
-    inner = set(storage.list_names(f"{output}/{DIRECTORY}"))
-    return storage.is_directory(output) and set(names) <= {DIRECTORY} and inner <= {*_PARTS, _LOCK}
+def _is_workspace(directory: str) -> bool:
+    """Whether a directory holds nothing but what a build leaves there."""
+    known = {*_PARTS, _LOCK, _PLAN, stages.FILTER_FILE, "failures"}
+    names = storage.list_names(directory)
+    return all(name in known or storage.is_aside(name) for name in names)
 
 
-def _check_same(before: dict[str, Any], now: dict[str, Any], output: str) -> None:
+def _check_same(directory: str, now: dict[str, Any], output: str) -> None:
+    """Refuses to go on with another build; one that has made nothing yet is begun anew."""
+    if not storage.exists(f"{directory}/{_PLAN}"):
+        return
+    try:
+        with storage.open_read(f"{directory}/{_PLAN}") as file:
+            before = dict(json.loads(file.read()))
+    except (ValueError, TypeError):
+        raise UserError(
+            f"{directory}/{_PLAN} is damaged: remove {output} yourself, and prepare again"
+        ) from None
     different = [
         name
         for name in {**before, **now}
         if before.get(name) != now.get(name) and before.get(name) != _STRICT.get(name, before)
     ]
-    if different:
-        raise UserError(
-            f"output {output} holds an unfinished build with other {', '.join(different)}: "
-            "give it the same again, name another directory, or remove this one yourself"
-        )
+    if not different:
+        return
+    if not parts.list_parts(directory):
+        for name in _PARTS:
+            storage.remove_tree(f"{directory}/{name}")
+        return
+    raise UserError(
+        f"output {output} holds an unfinished build with other {', '.join(different)}: "
+        "give it the same again, name another directory, or remove this one yourself"
+    )
 
 
 @contextlib.contextmanager

@@ -81,6 +81,11 @@ def file_chunks(
                 yield chunk
     except OSError as error:
         raise cannot_be_read(name, error) from None
+    if stop is not None and left:
+        raise UserError(
+            f"{name} has become {left} bytes shorter since it was looked at: let it be while it is "
+            "read, and run the same command again"
+        )
 
 
 def decompress(chunks: Iterable[bytes], compression: str, where: str) -> Iterator[bytes]:

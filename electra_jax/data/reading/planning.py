@@ -46,10 +46,11 @@ def plan_units(
     """Finds what inputs name, and cuts it into pieces of work.
 
     A directory means the files below it with an ending of a known format, or with no ending but
-    .gz, .xz or .zst; hidden ones are left out. A file that is named itself, or matched by a
-    pattern (`**` included), may have any name: unknown endings are read as text. What is named
-    twice is read once. `tfds:NAME[/CONFIG][:VERSION][:SPLIT][#FIELD]` is a TensorFlow dataset,
-    which is downloaded and prepared if it is not there.
+    .gz, .xz or .zst; links are followed; hidden files, and those of corpora, are left out. A file
+    that is named itself, or matched by a pattern (`**` included), may have any name: unknown ones
+    are read as text. What is named twice is read once.
+    `tfds:NAME[/CONFIG][:VERSION][:SPLIT][#FIELD]` is a TensorFlow dataset, which is downloaded
+    and prepared if it is not there.
 
     Text is cut after blank lines, JSON lines after lines, so that the documents of all units of a
     file are those of the file. Where 16 MB of text have no blank line, it is cut at the end of a
@@ -80,9 +81,11 @@ def plan_units(
             continue
         try:
             found = storage.find_files(item)
+            if storage.is_directory(item):
+                found = _without_corpora(found)
             if exclude:
-                below = f"{exclude}/"
-                found = [name for name in found if not storage.absolute(name).startswith(below)]
+                below = f"{storage.real(exclude)}/"
+                found = [name for name in found if not storage.real(name).startswith(below)]
             if storage.is_directory(item):
                 found, others[item] = _split_directory(item, found)
         except OSError as error:
@@ -99,6 +102,13 @@ def plan_units(
         endings = [split_name(name).whole_ending for name in left if name not in names]
         left_out[item] = dict(sorted(collections.Counter(endings).items()))
     return Plan(units, left_out)
+
+
+def _without_corpora(files: list[str]) -> list[str]:
+    """Files that are in no corpus, finished or not: a vocabulary is no text."""
+    marks = ("/corpus.json", "/building/plan.json")
+    corpora = {name[: -len(mark)] + "/" for name in files for mark in marks if name.endswith(mark)}
+    return [name for name in files if not name.startswith(tuple(corpora))]
 
 
 def _split_directory(directory: str, files: Sequence[str]) -> tuple[list[str], list[str]]:
