@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from electra_jax import command_line
 from electra_jax.errors import UserError
@@ -18,16 +20,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     own, rest = argv, []
     if "--" in argv:
         own, rest = argv[: argv.index("--")], argv[argv.index("--") + 1 :]
-    arguments = build_parser().parse_args(own)
+    arguments = argparse.Namespace()
+    status = command_line.run(lambda: build_parser().parse_args(own, arguments))
+    if status:
+        return status
     arguments.rest = rest
+    # As Ctrl-C: what is under way is ended in order.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     return command_line.run(
         lambda: arguments.verb(arguments), after_interrupt=arguments.after_interrupt
     )
 
 
+class _Parser(argparse.ArgumentParser):
+    """Tells of a mistake in one line, as everything else does."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} ({self.prog} --help lists the arguments)")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of `electra-jax`, a sub-command for each verb."""
-    parser = argparse.ArgumentParser(prog="electra-jax", description=__doc__)
+    parser = _Parser(prog="electra-jax", description=__doc__)
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     _add_prepare(verbs)
     _add_inspect(verbs)

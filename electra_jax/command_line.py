@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import sys
@@ -21,19 +22,31 @@ def run(main: Callable[[], object], *, after_interrupt: str = "nothing was finis
 
     A user's mistake is printed as one line; so is an interrupt, with what to expect after it.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
         main()
+        sys.stdout.flush()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _say(f"error: {error}")
         return USER_ERROR_STATUS
     except FloatingPointError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _say(f"error: {error}")
+        return 1
+    except BrokenPipeError:  # Whoever read our output has had enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Another one is too late.
         print(f"\ninterrupted: {after_interrupt}", file=sys.stderr)
         return 130
     return 0
+
+
+def _say(text: str) -> None:
+    """One line, whatever names are in it."""
+    print(text.replace("\n", "\\n"), file=sys.stderr)
 
 
 def parse_config(

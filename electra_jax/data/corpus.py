@@ -137,7 +137,7 @@ class Corpus:
                 f"corpus {path} has no {METADATA_FILE}: it is unfinished or no corpus; "
                 "prepare it again"
             ) from None
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise UserError(f"{described} is damaged: {_AGAIN}") from None
         if version != FORMAT_VERSION:
             raise UserError(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 
+from electra_jax.data import storage
 from electra_jax.data.corpus import SPLITS, Corpus
 from electra_jax.data.shards import document_lengths
 from electra_jax.errors import UserError
@@ -55,6 +57,8 @@ def describe_corpus(path: Path | str, picture: Path | str | None = None) -> str:
     Raises:
       UserError: if the corpus is not intact, naming the file, or the picture cannot be written.
     """
+    if picture is not None and not Path(picture).suffix:
+        raise UserError(f"picture {picture} has no ending: give it .png, .svg or .pdf")
     corpus = Corpus.open(path)
     corpus.verify()
     ids = corpus.special_ids
@@ -80,7 +84,7 @@ def describe_corpus(path: Path | str, picture: Path | str | None = None) -> str:
     lines += _bars(length_histogram(corpus, "train"))
     lines += ["", "how some of them begin:"]
     lines += [f"  {text}" for text in _beginnings(corpus)]
-    if picture:
+    if picture is not None:
         _draw(corpus, Path(picture))
         lines += ["", f"picture      {picture}"]
     return "\n".join(lines) + "\n\nall checksums are right"
@@ -131,7 +135,9 @@ def _draw(corpus: Corpus, path: Path) -> None:
     axes.set_ylabel("share of the documents")
     axes.set_title(str(corpus.path))
     axes.legend()
+    drawn = io.BytesIO()
     try:
-        figure.savefig(path, dpi=120)
+        figure.savefig(drawn, format=path.suffix[1:], dpi=120)
+        storage.write_bytes(str(path), drawn.getbuffer())
     except (OSError, ValueError) as error:
         raise UserError(f"picture {path} cannot be written ({error}): name another file") from None

@@ -42,6 +42,18 @@ def test_a_damaged_one_ends_with_status_two_and_one_line(corpus, tmp_path, capsy
     assert "train-00000.tokens.npy does not match its checksum" in printed.err
 
 
+def test_a_picture_is_drawn_whole_or_not_at_all(corpus, tmp_path, capsys):
+    for name in ("a.png", "a.svg", "a.pdf"):
+        assert main(["inspect", str(corpus.path), "--picture", str(tmp_path / name)]) == 0
+        assert (tmp_path / name).stat().st_size > 1000
+    capsys.readouterr()
+    for name in ("none", "a.foo", "no/a.png", ""):
+        assert main(["inspect", str(corpus.path), "--picture", f"{tmp_path}/{name}"]) == 2
+        printed = capsys.readouterr().err
+        assert printed.startswith("error: picture ") and printed.count("\n") == 1
+    assert len(list(tmp_path.iterdir())) == 3
+
+
 def test_a_corpus_without_validation_is_described(text_file, vocab_file, tmp_path):
     from electra_jax.data import prepare_corpus
 

@@ -203,6 +203,9 @@ def test_trained_tokenizer(text_file, tmp_path):
         ({"num_workers": 0}, "num_workers=0 must be positive"),
         ({"min_characters": -1}, "min_characters=-1 must not be negative"),
         ({"vocab_size": 300}, "vocab_size=300 is for a trained tokenizer"),
+        ({"vocab": None, "train_tokenizer": "wordpiece", "vocab_size": 10**20}, "is too large"),
+        ({"vocab": None, "train_tokenizer": "wordpiece", "vocab_size": 31}, "is too small"),
+        ({"tokenizer_sample_mb": float("inf")}, "tokenizer_sample_mb=inf must be positive"),
         ({"tokenizer_sample_mb": 0.0}, "tokenizer_sample_mb=0.0 must be positive"),
         ({"bad_input": "x"}, "bad_input='x' is unknown"),
         ({"beam_options": ["--x"]}, "are for runner='beam' alone"),
@@ -221,8 +224,17 @@ def test_refuses(text_file, vocab_file, tmp_path, arguments, message):
 
 def test_refuses_to_be_left_without_text(vocab_file, tmp_path):
     (tmp_path / "a.txt").write_text("\n\n")
-    with pytest.raises(UserError, match="no document is left to train on"):
+    with pytest.raises(UserError, match="left to train on \\(1 empty files\\): check the inputs"):
         prepare_corpus([tmp_path / "a.txt"], tmp_path / "out", vocab=vocab_file)
+    (tmp_path / "a.txt").write_text("Bada.\n\nBo.")
+    with pytest.raises(UserError, match="left to train on \\(2 short documents\\)"):
+        prepare_corpus([tmp_path / "a.txt"], tmp_path / "out", vocab=vocab_file, min_characters=99)
+    with pytest.raises(UserError, match="tokenizer_sample_mb=1e-09 selects no text"):
+        prepare_corpus(
+            [tmp_path / "a.txt"], tmp_path / "out", train_tokenizer="wordpiece",
+            tokenizer_sample_mb=1e-9,
+        )  # fmt: skip
+    shutil.rmtree(tmp_path / "out")
     assert not list(tmp_path.rglob("out/*"))
 
 

@@ -183,3 +183,9 @@ def test_rows_are_as_text_files_of_one_document(tmp_path_factory, texts):
         expected += read(directory / "a.txt", one_document_per_file=True)
     assert found == expected
     assert len(found) + counts.empty_rows == len(texts)
+
+
+def test_lone_surrogates_are_refused_where_invalid_text_is(tmp_path):
+    path = write(tmp_path / "a.jsonl", b'{"text": "a"}\n{"text": "a \\ud800"}\n')
+    assert read(path) == [["a"], ["a \ufffd"]]
+    assert message(path, encoding_errors="refuse").startswith(f"{path}, line 2: a lone surrogate")

@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import functools
 import json
+import math
 from typing import Any, Protocol
 
 from electra_jax.data import storage, tokenization
@@ -62,6 +63,11 @@ def trained_tokenizer(
     sampled = set(storage.list_names(f"{directory}/{stages.SAMPLE}"))
     missing = [job for job in jobs if stages.sample_name(job) not in sampled]
     run(functools.partial(stages.sample_texts, recipe=recipe), missing, display.report)
+    if next(stages.sampled_texts(directory, jobs, math.inf), None) is None:
+        raise UserError(
+            f"tokenizer_sample_mb={training['tokenizer_sample_mb']} selects no text of the inputs: "
+            "raise it, or check the inputs"
+        )
     display.begin("training the tokenizer", 0)
     tokenizer = tokenization.train_tokenizer(
         training["train_tokenizer"],
@@ -128,11 +134,15 @@ def finish(
         documents[plan.split] += plan.num_documents
     if not documents["train"]:
         storage.remove_tree(directory)
+        counted = met | {"validation_documents": documents["validation"]}
+        causes = [
+            f"{count:,} {name.replace('_', ' ')}"
+            for name, count in counted.items()
+            if count and name not in ("read", "text_bytes")
+        ]
         raise UserError(
-            f"no document is left to train on ({documents['validation']} of validation, "
-            f"{met['empty_documents']} empty, {met['short_documents']} short, "
-            f"{met['filtered_documents']} filtered): check the inputs, or lower "
-            f"validation_fraction={settings['validation_fraction']}"
+            f"no document is left to train on ({', '.join(causes) or 'the inputs are empty'}): "
+            "check the inputs and what leaves documents out"
         )
     num_tokens = sum(plan.num_tokens for plan in layout.shards)
     display.begin("writing shards", num_tokens)

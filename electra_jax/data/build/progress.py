@@ -64,7 +64,7 @@ class ProgressDisplay:
     def note(self, text: str) -> None:
         """Something the user should know."""
         if self._bar:
-            self._bar.console.print(text, highlight=False)
+            self._bar.console.print(text, highlight=False, markup=False)
         else:
             print(text, file=self._stream, flush=True)
 

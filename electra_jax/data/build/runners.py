@@ -9,7 +9,9 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import functools
+import io
 import json
+import logging
 import multiprocessing
 import os
 import signal
@@ -171,13 +173,24 @@ class BeamRunner:
             raise UserError(
                 "runner=beam needs the package apache-beam: pip install 'electra-jax[beam]'"
             ) from None
+        said = io.StringIO()
+        handler = logging.StreamHandler(said)
+        logging.getLogger().addHandler(handler)
         try:
-            self._options = PipelineOptions(list(options))
-            self._options.get_all_options()
-        except (SystemExit, ValueError) as error:
+            with contextlib.redirect_stderr(said):
+                self._options = PipelineOptions(list(options))
+                self._options.get_all_options()
+            refused = "Discarding" in said.getvalue()  # Beam itself would go on without them.
+        except (SystemExit, ValueError):
+            refused = True
+        finally:
+            logging.getLogger().removeHandler(handler)
+        if refused:
+            reason = said.getvalue().strip().splitlines()[-1:]
             raise UserError(
-                f"beam_options={list(options)} are refused by Beam ({error}): correct them"
-            ) from None
+                f"beam_options={list(options)} are not all known to Beam ({''.join(reason)}): "
+                "correct them"
+            )
         self._directory = directory
 
     def __call__(
@@ -193,13 +206,18 @@ class BeamRunner:
         storage.make_directory(failures)
         call = functools.partial(_call_on_beam, function, failures)
         try:
-            pipeline = beam.Pipeline(options=self._options)
-        except ValueError as error:
-            raise UserError(f"beam_options: {error}") from None
-        with pipeline:
-            numbered = pipeline | "Items" >> beam.Create(list(enumerate(items)))
-            spread = numbered | "Spread" >> beam.Reshuffle()
-            spread | "Work" >> beam.Map(call)
+            with beam.Pipeline(options=self._options) as pipeline:
+                numbered = pipeline | "Items" >> beam.Create(list(enumerate(items)))
+                spread = numbered | "Spread" >> beam.Reshuffle()
+                spread | "Work" >> beam.Map(call)
+        except Exception as error:  # Of any class: it depends on the engine.
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            if "KeyboardInterrupt" in str(error):
+                raise KeyboardInterrupt from None
+            raise UserError(
+                f"beam: the pipeline has failed ({lines[-1][:300]}): check beam_options and the "
+                "engine, and run the same command again to go on"
+            ) from error
         for name in storage.list_names(failures):
             with storage.open_read(f"{failures}/{name}") as file:
                 number, text = json.loads(file.read())

@@ -325,7 +325,12 @@ def load_stored_tokenizer(directory: str) -> Tokenizer:
         for name in storage.list_names(source):
             with storage.open_read(f"{source}/{name}") as file:
                 Path(copy, name).write_bytes(file.read())
-        return load_tokenizer(copy)
+        try:
+            return load_tokenizer(copy)
+        except UserError:
+            raise UserError(
+                f"{source} is damaged: remove the build's directory yourself, and prepare again"
+            ) from None
 
 
 class _StoredSource(importlib.abc.SourceLoader):

@@ -58,6 +58,7 @@ def jsonl_documents(
         if `bad_input` is "refuse"; for text that is not UTF-8, if `encoding_errors` is "refuse".
     """
     field, counts = context.options.field, context.counts
+    refuses = context.options.encoding_errors == "refuse"
     is_inside = False  # Whether the rest of a row that is too long is still to come.
     for block in text_blocks(chunks, context, max_row_bytes):
         if not block.is_whole:
@@ -69,12 +70,18 @@ def jsonl_documents(
         for number, line in enumerate(block.text.split("\n")):
             if not line or line.isspace():
                 continue
+            before = counts.invalid_sequences
             try:
                 text = _field_of(line, field)
             except _BadRow as bad:
                 _settle(bad, context, block.lines + number)
                 continue
             text, size = without_surrogates(without_nuls(text, counts), counts)
+            if counts.invalid_sequences > before and refuses:
+                raise UserError(
+                    f"{context.where}, line {line_number(context, block.lines + number)}: a lone "
+                    "surrogate, which is not UTF-8: correct it, or use --encoding-errors=replace"
+                )
             counts.text_bytes += size
             yield from row_documents(text, counts)
 

@@ -83,6 +83,7 @@ def plan_tfds(text: str, options: ReadingOptions, unit_bytes: int) -> list[Unit]
     specification = parse_specification(text, options)
     builder = _builder(specification, options)
     if not builder.is_prepared():
+        _check_field(builder, specification)  # Rather now than when it has been downloaded.
         _prepare(builder, specification, options)
     _check_format(builder, specification)
     _check_field(builder, specification)

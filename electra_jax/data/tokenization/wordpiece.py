@@ -110,7 +110,8 @@ class WordPieceTokenizer:
             has_gaps = sorted(vocab.values()) != list(range(len(vocab)))
             found = {f"{part}.{key}": (saved[part] or {}).get(key) for part, key in _BERT}
         except (ValueError, LookupError, TypeError, AttributeError) as error:
-            raise UserError(f"{path} is not a tokenizer file ({error!r}): save it again") from None
+            reason = repr(error)[:100]
+            raise UserError(f"{path} is not a tokenizer file ({reason}): save it again") from None
         differences = [
             f"{name}={value!r}"
             for (name, value), expected in zip(found.items(), _BERT.values(), strict=True)
@@ -127,7 +128,13 @@ class WordPieceTokenizer:
         missing = [token for token in SPECIAL_TOKENS if token not in vocab]
         if missing:
             raise UserError(f"{path} lacks {' '.join(missing)}: add each to its vocabulary")
-        return cls(vocab, normalizer.get("lowercase", True), normalizer.get("strip_accents"))
+        lowercase, strip = normalizer.get("lowercase", True), normalizer.get("strip_accents")
+        if not isinstance(lowercase, bool) or not isinstance(strip, bool | None):
+            raise UserError(
+                f"{path} has lowercase={lowercase!r} and strip_accents={strip!r}: each has to be "
+                "true or false"
+            )
+        return cls(vocab, lowercase, strip)
 
     @classmethod
     def train(
