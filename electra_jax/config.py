@@ -44,6 +44,9 @@ class ElectraConfig:
         LayerNorm statistics and losses are float32 always.
       scan_layers: loop over the layers in the compiled program (compiles faster, saves memory)
         instead of writing them out (runs faster). Same parameters either way.
+      stacked_layers: every tensor of the layers is stored once, stacked [N, ...]. Without it each
+        layer has its own, as `modeling.unstack_layers` makes of them: for inference on CPU, where
+        every call would copy the slices. Not with `scan_layers`.
       vocab_pad_multiple: the vocabulary dimension of the matrix product in the generator's head
         is padded to a multiple of this; parameters, samples and losses are not changed by it.
 
@@ -68,6 +71,7 @@ class ElectraConfig:
     init_stddev: float = 0.02
     dtype: str = "float32"
     scan_layers: bool = False
+    stacked_layers: bool = True
     vocab_pad_multiple: int = 128
 
     def __post_init__(self):
@@ -93,6 +97,10 @@ class ElectraConfig:
                     f"model.{name}={getattr(self, name)!r} is unknown: use one of "
                     + ", ".join(known)
                 )
+        if self.scan_layers and not self.stacked_layers:
+            raise UserError(
+                "model.scan_layers=True needs model.stacked_layers=True: turn one of them round"
+            )
         if self.hidden_size % self.num_heads:
             raise UserError(
                 f"model.num_heads={self.num_heads} does not divide "

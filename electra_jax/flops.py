@@ -11,8 +11,8 @@ def train_step_flops(
     """Operations of forward and backward pass on one batch; a multiply-add counts as two.
 
     The backward pass costs twice the forward pass. Only matrix products count, so that the
-    number can be set against a device's peak; the generator's logits are computed at
-    `max_masked` positions a row.
+    number can be set against a device's peak; the generator's logits, and all of its last layer but
+    keys and values, are computed at `max_masked` positions a row.
     """
     tokens, masked = batch_size * seq_len, batch_size * max_masked
     generator = config.generator
@@ -20,14 +20,26 @@ def train_step_flops(
     hidden = config.hidden_size
     forward = _encoder_flops(config.discriminator, config.embedding_size, tokens, seq_len)
     forward += 2 * tokens * (hidden * hidden + hidden)
-    forward += _encoder_flops(generator, table_width, tokens, seq_len)
+    forward += _encoder_flops(generator, table_width, tokens, seq_len, masked)
     forward += 2 * masked * table_width * (generator.hidden_size + config.vocab_size)
     return 3.0 * forward
 
 
-def _encoder_flops(sizes: EncoderConfig, in_features: int, tokens: int, seq_len: int) -> float:
+def _encoder_flops(
+    sizes: EncoderConfig,
+    in_features: int,
+    tokens: int,
+    seq_len: int,
+    last_tokens: int | None = None,
+) -> float:
+    """Of the forward pass; `last_tokens` come out of the last layer (None: all of them)."""
     hidden = sizes.hidden_size
-    weights = 4 * hidden * hidden + 2 * hidden * sizes.intermediate_size
-    layer = 2 * tokens * weights + 4 * tokens * seq_len * hidden
+
+    def layer(outputs):
+        keys_and_values = 2 * tokens * 2 * hidden * hidden
+        weights = 2 * hidden * hidden + 2 * hidden * sizes.intermediate_size
+        return keys_and_values + 2 * outputs * weights + 4 * outputs * seq_len * hidden
+
     projection = 2 * tokens * in_features * hidden if in_features != hidden else 0
-    return sizes.num_layers * layer + projection
+    last = layer(tokens if last_tokens is None else last_tokens)
+    return (sizes.num_layers - 1) * layer(tokens) + last + projection

@@ -20,17 +20,8 @@ import jax.numpy as jnp
 
 from electra_jax.config import ElectraConfig
 from electra_jax.errors import UserError
-from electra_jax.modeling import (
-    DISCRIMINATOR_SITES,
-    MASKED,
-    Dense,
-    Embeddings,
-    Encoder,
-    dense,
-    drop,
-    gelu,
-    run_encoder,
-)
+from electra_jax.layers import MASKED, Dense, dense, drop, gelu, take_positions
+from electra_jax.modeling import DISCRIMINATOR_SITES, Embeddings, Encoder, run_encoder
 
 # Dropout sites of the heads, past those of both networks of pre-training.
 _INPUT_SITE = 1 << 17
@@ -137,7 +128,7 @@ class SequenceOutput(nn.Module):
 
     @nn.compact
     def __call__(self, hidden: jax.Array, dropout_seeds: jax.Array | None) -> jax.Array:
-        """[B, L, D] to float32 [B, C]."""
+        """[B, 1, D], the vectors at [CLS], to float32 [B, C]."""
         head, width = self.head, self.config.hidden_size
         glorot = nn.initializers.glorot_uniform()
         x = drop(hidden[:, 0], dropout_seeds, _INPUT_SITE, head.dropout_rate)
@@ -192,7 +183,7 @@ class SpanOutput(nn.Module):
             start_positions = start_logits.argmax(axis=1)
         logits = {
             "start_logits": start_logits,
-            "end_logits": end_logits_given(_at(hidden, start_positions[:, None])[:, 0]),
+            "end_logits": end_logits_given(take_positions(hidden, start_positions[:, None])[:, 0]),
         }
         return logits | self._answerability(hidden, start_logits)
 
@@ -206,7 +197,7 @@ class SpanOutput(nn.Module):
             return jax.lax.top_k(jax.nn.log_softmax(end_logits_given(vectors)), beam_size)
 
         # One start after the other: [B, L, U] of memory, not [B, K, L, U].
-        vectors = jnp.moveaxis(_at(hidden, starts), 1, 0)
+        vectors = jnp.moveaxis(take_positions(hidden, starts), 1, 0)
         end_log_probs, ends = (jnp.moveaxis(x, 0, 1) for x in jax.lax.map(best_ends, vectors))
         null = jax.nn.log_softmax(end_logits_given(hidden[:, 0]))[:, 0]
         return {
@@ -253,11 +244,6 @@ class SpanOutput(nn.Module):
         return {"no_answer_logits": logits[..., 0]}
 
 
-def _at(hidden: jax.Array, positions: jax.Array) -> jax.Array:
-    """The vectors [B, P, D] of [B, L, D] at int positions [B, P]."""
-    return jnp.take_along_axis(hidden, positions[:, :, None], axis=1)
-
-
 _OUTPUTS = {SequenceHead: SequenceOutput, TokenHead: TokenOutput, SpanHead: SpanOutput}
 
 
@@ -301,8 +287,12 @@ class FineTuned(nn.Module):
           dict: `start_logits` and `end_logits` [B, L], very negative outside `answer_mask`, and
           with answerability `no_answer_logits` [B].
         """
-        hidden = self.encode(input_ids, attention_mask, token_type_ids, dropout_seeds)
-        if not isinstance(self.head, SpanHead):
+        arrays = (input_ids, attention_mask, token_type_ids, dropout_seeds)
+        if isinstance(self.head, SequenceHead):
+            at_cls = jnp.zeros((len(input_ids), 1), jnp.int32)
+            return self.output(self.encode(*arrays, at_cls), dropout_seeds)
+        hidden = self.encode(*arrays)
+        if isinstance(self.head, TokenHead):
             return self.output(hidden, dropout_seeds)
         allowed = _allowed(hidden, attention_mask, token_type_ids)
         return self.output(hidden, allowed, start_positions)
@@ -313,10 +303,20 @@ class FineTuned(nn.Module):
         attention_mask: jax.Array | None = None,
         token_type_ids: jax.Array | None = None,
         dropout_seeds: jax.Array | None = None,
+        positions: jax.Array | None = None,
     ) -> jax.Array:
-        """The last hidden states, [B, L, D] in the compute dtype; arguments as in `__call__`."""
+        """The last hidden states, [B, L, D] in the compute dtype; arguments as in `__call__`.
+
+        Where `positions` int [B, P] are given, only those there, [B, P, D], for less work.
+        """
         arrays = (input_ids, attention_mask, token_type_ids, dropout_seeds)
-        return run_encoder(self.embeddings, self.encoder, *arrays, site=DISCRIMINATOR_SITES)
+        return run_encoder(
+            self.embeddings,
+            self.encoder,
+            *arrays,
+            site=DISCRIMINATOR_SITES,
+            positions=positions,
+        )
 
     def predict_spans(
         self,

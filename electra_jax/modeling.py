@@ -5,13 +5,12 @@ width, F feed-forward width, N layers, H heads, K head width.
 
 Every tensor of the layers is stored once, stacked along a leading axis [N, ...]: few tensors for
 the optimiser and the checkpoint, and the same parameters whether the layers are scanned or
-written out. Dropout runs where `dropout_seeds` are given (`dropout.dropout_seeds`).
+written out (`unstack_layers` takes them apart, for inference). Dropout runs where `dropout_seeds`
+are given (`dropout.dropout_seeds`).
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -19,103 +18,24 @@ import jax
 import jax.numpy as jnp
 
 from electra_jax.config import ElectraConfig, EncoderConfig
-from electra_jax.dropout import dropout
+from electra_jax.layers import (
+    MASKED,
+    SITES_PER_LAYER,
+    Dense,
+    LayerNorm,
+    dense,
+    drop,
+    expand_like,
+    float32_einsum,
+    gelu,
+    layer_norm,
+    transformer_layer,
+    truncated_normal,
+)
 
-# Large enough that softmax gives exactly 0, finite so that a row of padding gives no NaN.
-MASKED = -1e9
-# Dropout sites: the generator's begin at 0, the discriminator's here; _SITES_PER_LAYER for each
+# Dropout sites: the generator's begin at 0, the discriminator's here; SITES_PER_LAYER for each
 # layer after the one of the embeddings. Those of fine-tuning's heads come after both (`heads`).
 DISCRIMINATOR_SITES = 1 << 16
-_SITES_PER_LAYER = 3
-
-
-def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> jax.Array:
-    """Normalises the last axis with float32 statistics; returns the dtype of `x`."""
-    x32 = x.astype(jnp.float32)
-    centred = x32 - jnp.mean(x32, axis=-1, keepdims=True)
-    variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
-    normalised = centred * jax.lax.rsqrt(variance + epsilon)
-    return (normalised * _like(x, scale) + _like(x, bias)).astype(x.dtype)
-
-
-def gelu(x: jax.Array) -> jax.Array:
-    """x * Phi(x), exactly (through erf), as in the original."""
-    return 0.5 * x * (1.0 + jax.lax.erf(x * 0.7071067811865476))
-
-
-def dense(x: jax.Array, params: dict[str, jax.Array]) -> jax.Array:
-    """x @ kernel + bias in the dtype of `x`."""
-    return x @ params["kernel"].astype(x.dtype) + _like(x, params["bias"].astype(x.dtype))
-
-
-def _like(x: jax.Array, vector: jax.Array) -> jax.Array:
-    """A vector with leading axes of length one, as many as `x` has axes."""
-    return jnp.expand_dims(vector, range(x.ndim - 1))
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def float32_einsum(spec: str, x: jax.Array, y: jax.Array) -> jax.Array:
-    """An einsum with a float32 result, whose backward products run in the inputs' dtype.
-
-    (By itself, a float32 result would make both backward products of bfloat16 inputs float32.)
-    """
-    return jnp.einsum(spec, x, y, preferred_element_type=jnp.float32)
-
-
-def _float32_einsum_forward(spec, x, y):
-    return float32_einsum(spec, x, y), (x, y)
-
-
-def _float32_einsum_backward(spec, inputs, cotangent):
-    x, y = inputs
-    cotangent = cotangent.astype(x.dtype)
-    to_x = jax.linear_transpose(lambda x: jnp.einsum(spec, x, y), x)
-    to_y = jax.linear_transpose(lambda y: jnp.einsum(spec, x, y), y)
-    return to_x(cotangent) + to_y(cotangent)
-
-
-float32_einsum.defvjp(_float32_einsum_forward, _float32_einsum_backward)
-
-
-class Dense(nn.Module):
-    """Declares `kernel` [*stack, in, out] and `bias` [*stack, out]; `stack` is (N,) or ()."""
-
-    in_features: int
-    features: int
-    kernel_init: Callable
-    stack: tuple[int, ...] = ()
-
-    @nn.compact
-    def __call__(self) -> dict[str, jax.Array]:
-        shape = self.stack + (self.in_features, self.features)
-        bias_shape = self.stack + (self.features,)
-        return {
-            "kernel": self.param("kernel", self.kernel_init, shape),
-            "bias": self.param("bias", nn.initializers.zeros, bias_shape),
-        }
-
-
-class LayerNorm(nn.Module):
-    """Declares `scale` and `bias` [*stack, features]."""
-
-    features: int
-    stack: tuple[int, ...] = ()
-
-    @nn.compact
-    def __call__(self) -> dict[str, jax.Array]:
-        shape = self.stack + (self.features,)
-        return {
-            "scale": self.param("scale", nn.initializers.ones, shape),
-            "bias": self.param("bias", nn.initializers.zeros, shape),
-        }
-
-
-def truncated_normal(stddev: float) -> Callable:
-    """Normal draws of this standard deviation, those beyond two of them drawn again.
-
-    As `tf.truncated_normal_initializer`: `stddev` is that of the normal before it is cut.
-    """
-    return nn.initializers.truncated_normal(stddev, lower=-2.0, upper=2.0)
 
 
 class Embeddings(nn.Module):
@@ -157,37 +77,54 @@ class Encoder(nn.Module):
     in_features: int
 
     @nn.compact
-    def __call__(self, x, attention_mask, dropout_seeds, site: int) -> jax.Array:
-        """[B, L, E] to [B, L, D]."""
+    def __call__(self, x, attention_mask, dropout_seeds, site: int, positions=None) -> jax.Array:
+        """[B, L, E] to [B, L, D]; or, where `positions` int [B, P] are given, to those [B, P, D].
+
+        The last layer then computes no query and no feed-forward at any other position.
+        """
         config, sizes = self.config, self.encoder
         if self.in_features != sizes.hidden_size:
             glorot = nn.initializers.glorot_uniform()  # tf.layers' default, as in the original
             x = dense(x, Dense(self.in_features, sizes.hidden_size, glorot, name="projection")())
-        layers = Layers(config, sizes, name="layers")()
+        if config.stacked_layers:
+            layers = Layers(config, sizes, (sizes.num_layers,), name="layers")()
         bias = jnp.where(attention_mask, 0.0, MASKED)[:, None, None, :]  # [B, 1, 1, L]
 
-        def layer(x, params, index):
-            layer_site = site + 1 + index * _SITES_PER_LAYER
-            return transformer_layer(params, x, bias, dropout_seeds, layer_site, config, sizes)
+        def layer(x, params, index, positions=None):
+            layer_site = site + 1 + index * SITES_PER_LAYER
+            return transformer_layer(
+                params, x, bias, dropout_seeds, layer_site, config, sizes, positions
+            )
 
-        if config.scan_layers:
-            indices = jnp.arange(sizes.num_layers)
-            x, _ = jax.lax.scan(lambda x, xs: (layer(x, *xs), None), x, (layers, indices))
-        else:
-            for index, params in enumerate(unstack(layers, sizes.num_layers)):
-                x = layer(x, params, index)
-        return x
+        last = sizes.num_layers - 1
+        if not config.scan_layers:
+            if config.stacked_layers:
+                layers = unstack(layers, sizes.num_layers)
+            else:
+                names = [f"layers_{index}" for index in range(sizes.num_layers)]
+                layers = [Layers(config, sizes, name=name)() for name in names]
+            for index in range(last):
+                x = layer(x, layers[index], index)
+            return layer(x, layers[last], last, positions)
+        num_scanned = sizes.num_layers if positions is None else last
+        scanned = jax.tree.map(lambda tensor: tensor[:num_scanned], layers)
+        xs = scanned, jnp.arange(num_scanned)
+        x, _ = jax.lax.scan(lambda x, xs: (layer(x, *xs), None), x, xs)
+        if positions is None:
+            return x
+        return layer(x, jax.tree.map(lambda tensor: tensor[last], layers), last, positions)
 
 
 class Layers(nn.Module):
-    """Declares the tensors of all layers of an encoder, stacked: [N, ...] each."""
+    """Declares the tensors of an encoder's layers, [*stack, ...] each, or of one of them."""
 
     config: ElectraConfig
     encoder: EncoderConfig
+    stack: tuple[int, ...] = ()
 
     @nn.compact
     def __call__(self) -> dict[str, dict[str, jax.Array]]:
-        sizes, stack = self.encoder, (self.encoder.num_layers,)
+        sizes, stack = self.encoder, self.stack
         hidden, intermediate = sizes.hidden_size, sizes.intermediate_size
         init = truncated_normal(self.config.init_stddev)
         return {
@@ -208,57 +145,17 @@ def unstack(layers: Any, num_layers: int) -> list[Any]:
     return [jax.tree.map(lambda s: s[i], split, is_leaf=is_list) for i in range(num_layers)]  # noqa: B023
 
 
-def transformer_layer(
-    params: dict[str, dict[str, jax.Array]],
-    x: jax.Array,
-    attention_bias: jax.Array,
-    dropout_seeds: jax.Array | None,
-    site: jax.Array | int,
-    config: ElectraConfig,
-    sizes: EncoderConfig,
-) -> jax.Array:
-    """Self-attention and feed-forward, each followed by dropout, residual and LayerNorm.
-
-    Args:
-      params: one layer's tensors (without the leading axis).
-      x: [B, L, D].
-      attention_bias: float32 [B, 1, 1, L], 0 at tokens and very negative at padding.
-      dropout_seeds: uint32 [B, 2] or None for no dropout.
-      site: first of this layer's `_SITES_PER_LAYER` dropout sites.
-
-    Returns:
-      [B, L, D].
-    """
-    eps, rate = config.layer_norm_epsilon, config.dropout_rate
-    attended = attention(
-        dense(x, params["qkv"]),
-        attention_bias,
-        sizes.num_heads,
-        lambda p: drop(p, dropout_seeds, site, config.attention_dropout_rate),
-    )
-    attended = dense(attended, params["attention_out"])
-    x = x + drop(attended, dropout_seeds, site + 1, rate)
-    x = layer_norm(x, **params["attention_layer_norm"], epsilon=eps)
-    expanded = gelu(dense(x, params["feed_forward_in"]))
-    x = x + drop(dense(expanded, params["feed_forward_out"]), dropout_seeds, site + 2, rate)
-    return layer_norm(x, **params["output_layer_norm"], epsilon=eps)
-
-
-def attention(qkv: jax.Array, bias: jax.Array, num_heads: int, drop: Callable) -> jax.Array:
-    """Scaled dot-product attention, softmax in float32; [B, L, 3D] to [B, L, D]."""
-    batch, length, width = qkv.shape
-    head_size = width // 3 // num_heads
-    qkv = qkv.reshape(batch, length, 3, num_heads, head_size)
-    query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]  # [B, L, H, K]
-    scores = float32_einsum("bqhk,bshk->bhqs", query, key)
-    probabilities = jax.nn.softmax(scores * head_size**-0.5 + bias, axis=-1).astype(qkv.dtype)
-    attended = jnp.einsum("bhqs,bshk->bqhk", drop(probabilities), value)
-    return attended.reshape(batch, length, width // 3)
-
-
-def drop(x: jax.Array, seeds: jax.Array | None, site: jax.Array | int, rate: float) -> jax.Array:
-    """`dropout.dropout`, or `x` itself where there are no seeds or the rate is zero."""
-    return x if seeds is None or rate == 0.0 else dropout(x, seeds, site, rate)
+def unstack_layers(params: Any) -> Any:
+    """Parameters as a model without `stacked_layers` has them, from those of one with."""
+    result = {}
+    for name, subtree in params.items():
+        if name == "layers":
+            num_layers = len(jax.tree.leaves(subtree)[0])
+            for index in range(num_layers):
+                result[f"layers_{index}"] = jax.tree.map(lambda x: x[index], subtree)  # noqa: B023
+        else:
+            result[name] = unstack_layers(subtree) if isinstance(subtree, dict) else subtree
+    return result
 
 
 class GeneratorHead(nn.Module):
@@ -285,7 +182,7 @@ class GeneratorHead(nn.Module):
         table = jnp.pad(table.astype(x.dtype), ((0, padding), (0, 0)))
         bias = jnp.pad(bias, (0, padding), constant_values=MASKED)
         logits = float32_einsum("bpe,ve->bpv", x, table)
-        return logits + _like(logits, bias)
+        return logits + expand_like(logits, bias)
 
 
 class DiscriminatorHead(nn.Module):
@@ -356,9 +253,8 @@ class Electra(nn.Module):
         embeddings = self.embeddings if shared else self.generator_embeddings
         encoder = self.encoder if self.config.sharing == "all" else self.generator_encoder
         arrays = (input_ids, attention_mask, token_type_ids, dropout_seeds)
-        hidden = run_encoder(embeddings, encoder, *arrays, site=0)
-        gathered = jnp.take_along_axis(hidden, positions[:, :, None], axis=1)  # [B, P, D]
-        return self.generator_head(gathered, embeddings.word)
+        hidden = run_encoder(embeddings, encoder, *arrays, site=0, positions=positions)
+        return self.generator_head(hidden, embeddings.word)
 
     def discriminate(
         self,
@@ -384,13 +280,24 @@ class Electra(nn.Module):
 
 
 def run_encoder(
-    embeddings, encoder, input_ids, attention_mask, token_type_ids, dropout_seeds, *, site
+    embeddings,
+    encoder,
+    input_ids,
+    attention_mask,
+    token_type_ids,
+    dropout_seeds,
+    *,
+    site,
+    positions=None,
 ) -> jax.Array:
-    """Hidden states [B, L, D]; no mask means no padding, no token types mean one segment."""
+    """Hidden states [B, L, D], or [B, P, D] at `positions` int [B, P].
+
+    No mask means no padding, no token types mean one segment.
+    """
     input_ids = jnp.asarray(input_ids, jnp.int32)
     if attention_mask is None:
         attention_mask = jnp.ones(input_ids.shape, bool)
     if token_type_ids is None:
         token_type_ids = jnp.zeros_like(input_ids)
     x = embeddings(input_ids, token_type_ids, dropout_seeds, site)
-    return encoder(x, attention_mask.astype(bool), dropout_seeds, site)
+    return encoder(x, attention_mask.astype(bool), dropout_seeds, site, positions)

@@ -1,6 +1,7 @@
 """Fine-tuning's heads, against the same computation written again in float64 NumPy."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,8 @@ from scipy import special
 
 from electra_jax.errors import UserError
 from electra_jax.heads import FineTuned, SequenceHead, SpanHead, TokenHead, answer_mask
-from electra_jax.modeling import Electra
+from electra_jax.layers import take_positions
+from electra_jax.modeling import Electra, unstack_layers
 
 HEADS = {
     "sequence": SequenceHead(3),
@@ -278,6 +280,48 @@ def test_every_parameter_gets_a_gradient(models, params, arrays):
         assert np.isfinite(gradient).all() and gradient.any(), jax.tree_util.keystr(path)
 
 
+@pytest.fixture(scope="module")
+def two_layers(config, random_params):
+    model = FineTuned(config, HEADS["token"])
+    return model, random_params(model, seed=4)
+
+
+@pytest.mark.parametrize("scan_layers", [True, False])
+def test_hidden_states_at_some_positions_are_those_of_all(two_layers, arrays, scan_layers):
+    model, params = two_layers
+    model = dataclasses.replace(
+        model, config=dataclasses.replace(model.config, scan_layers=scan_layers)
+    )
+    positions = np.array([[0, 3], [5, 5], [7, 1], [2, 0]], np.int32)
+    target = np.random.default_rng(0).standard_normal((4, 2, 32)).astype(np.float32)
+    shared = {name: params[name] for name in ("embeddings", "encoder")}
+
+    @jax.jit
+    def both(shared):
+        def loss(shared, fast):
+            encode = functools.partial(model.apply, {"params": shared}, *arrays, method="encode")
+            hidden = encode(positions=positions) if fast else take_positions(encode(), positions)
+            return (target * hidden).sum(), hidden
+
+        gradient = jax.grad(loss, has_aux=True)
+        return gradient(shared, True), gradient(shared, False)
+
+    (found, some), (expected, everywhere) = both(shared)
+    np.testing.assert_allclose(some, everywhere, atol=1e-5)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4 * np.abs(other).max() + 1e-7)
+
+
+def test_layers_apart_give_the_same_outputs(two_layers, arrays):
+    model, params = two_layers
+    config = dataclasses.replace(model.config, scan_layers=False, stacked_layers=False)
+    apart = dataclasses.replace(model, config=config)
+    found = jax.jit(apart.apply)({"params": unstack_layers(params)}, *arrays)
+    np.testing.assert_allclose(found, jax.jit(model.apply)({"params": params}, *arrays), atol=1e-5)
+    with pytest.raises(UserError, match="model.scan_layers=True needs model.stacked_layers=True"):
+        dataclasses.replace(config, scan_layers=True)
+
+
 def test_dropouts_are_the_encoder_s_and_those_of_the_head(config, monkeypatch):
     sites = []
 
@@ -285,7 +329,7 @@ def test_dropouts_are_the_encoder_s_and_those_of_the_head(config, monkeypatch):
         sites.append((site, rate, x.shape))
         return x
 
-    monkeypatch.setattr("electra_jax.modeling.dropout", record)
+    monkeypatch.setattr("electra_jax.layers.dropout", record)
     config = dataclasses.replace(config, num_layers=1, scan_layers=False, dropout_rate=0.2)
     ids, seeds = (jax.ShapeDtypeStruct(shape, t) for shape, t in (((2, 8), int), ((2, 2), "u4")))
 

@@ -1,13 +1,16 @@
 """The networks, against the same computation written again in float64 NumPy."""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from numpy_electra import dense, encode_row, gelu, layer_norm
+from numpy_electra import dense, encode_row, layer_norm
+from numpy_electra import gelu as numpy_gelu
 
+from electra_jax.layers import gelu
 from electra_jax.modeling import Electra
 
 LAYER = {
@@ -101,13 +104,13 @@ def reference(config, params, ids, positions, attention_mask, types):
         row_ids, row_positions, *masks = row
         hidden = encode_row(tables, encoder, row_ids, *masks, config.generator.num_heads)
         head = params["generator_head"]
-        x = layer_norm(gelu(dense(hidden[row_positions], head["dense"])), head["layer_norm"])
+        x = layer_norm(numpy_gelu(dense(hidden[row_positions], head["dense"])), head["layer_norm"])
         generated.append(x @ tables["word"].T + head["bias"])
         hidden = encode_row(
             params["embeddings"], params["encoder"], row_ids, *masks, config.num_heads
         )
         head = params["discriminator_head"]
-        discriminated.append(dense(gelu(dense(hidden, head["dense"])), head["output"])[:, 0])
+        discriminated.append(dense(numpy_gelu(dense(hidden, head["dense"])), head["output"])[:, 0])
         hiddens.append(hidden)
     return np.stack(generated), np.stack(discriminated), np.stack(hiddens)
 
@@ -228,6 +231,15 @@ def test_a_row_of_nothing_but_padding_gives_finite_outputs_and_gradients(scanned
         assert all(np.isfinite(x).all() for x in jax.tree.leaves(gradients))
 
 
+def test_gelu_and_its_gradient_are_x_phi_and_their_derivative():
+    x = np.linspace(-6, 6, 241)
+    cdf = np.array([0.5 * (1 + math.erf(value / math.sqrt(2))) for value in x])
+    density = np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi)
+    values, gradients = jax.vmap(jax.value_and_grad(gelu))(jnp.float32(x))
+    np.testing.assert_allclose(values, x * cdf, atol=1e-6)
+    np.testing.assert_allclose(gradients, cdf + x * density, atol=1e-6)
+
+
 def test_padding_the_vocabulary_does_not_change_logits_or_softmax(config, random, run, arrays):
     model = Electra(dataclasses.replace(config, vocab_pad_multiple=1))
 
@@ -250,7 +262,7 @@ def test_every_dropout_of_both_networks_is_a_site_of_its_own(config, monkeypatch
         sites.append((site, rate))
         return x
 
-    monkeypatch.setattr("electra_jax.modeling.dropout", record)
+    monkeypatch.setattr("electra_jax.layers.dropout", record)
     config = dataclasses.replace(
         config, scan_layers=False, dropout_rate=0.2, attention_dropout_rate=0.3
     )

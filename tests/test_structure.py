@@ -14,7 +14,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # Each layer may import from those before it, and from its own.
 LAYERS = (
     ("errors", "special_ids", "config"),
-    ("dropout", "modeling", "heads", "transfer", "flops", "corruption", "losses")
+    ("dropout", "layers", "modeling", "heads", "transfer", "flops", "corruption", "losses")
     + ("objectives", "optimizer"),
     ("train_state", "steps"),
     ("parallel", "checkpoint", "hugging_face", "writers", "curves", "loop", "run_config")

@@ -15,9 +15,10 @@ import ml_collections
 from electra_jax import heads, parallel
 from electra_jax.errors import UserError
 from electra_jax.finetuning.config import make_task, objective_numbers
+from electra_jax.modeling import unstack_layers
 from electra_jax.objectives import FINETUNING_OBJECTIVES
 from electra_jax.pretrained import load_pretrained
-from electra_jax.run_config import LAYER_LOOPS, PLATFORM_DEFAULTS
+from electra_jax.run_config import PLATFORM_DEFAULTS
 from electra_jax.steps import predict_step
 from electra_jax.tasks import EvaluationBatches, LabelSpace, decode, make_features, read_file
 from electra_jax.tasks.examples import Example
@@ -67,13 +68,14 @@ class Predictor:
         encoder = dataclasses.replace(
             loaded.config,
             dtype=defaults["dtype"],
-            scan_layers=LAYER_LOOPS[defaults["scan_layers"]],
+            scan_layers=False,
+            stacked_layers=False,
         )
         model = heads.FineTuned(encoder, head)
         objective = FINETUNING_OBJECTIVES[self.task.kind](
             self.tokenizer.special_ids, **objective_numbers(settings, self.task.kind)
         )
-        params = jax.tree.map(jnp.asarray, loaded.params)
+        params = jax.tree.map(jnp.asarray, unstack_layers(loaded.params))
         self._params = parallel.replicate(params, self._mesh)
         step = functools.partial(predict_step, apply_fn=model.apply, objective=objective)
         self._run = parallel.parallelize(step, self._mesh, donate_state=False)

@@ -1,0 +1,367 @@
+"""How fast fine-tuning and inference are beside Hugging Face transformers on PyTorch.
+
+python benchmarks/finetune.py PRETRAINED DATA_DIR [--task mrpc] [--output results.jsonl]
+
+PRETRAINED is a Hugging Face directory of type electra or bert (bert's encoder goes into both
+frameworks' ELECTRA classes). Both sides, in one process and in turns, train a classifier from the
+same weights on the same rows: forward and backward pass, dropout 0.1, gradient clipping, AdamW.
+First they take some steps without dropout, to show that their losses are equal. Needs torch and
+transformers (`pip install torch transformers`); a GPU is used where both frameworks find one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the GPU is torch's too
+
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
+import optax  # noqa: E402
+import torch  # noqa: E402
+import transformers  # noqa: E402
+from safetensors.numpy import load_file, save_file  # noqa: E402
+
+from electra_jax import parallel  # noqa: E402
+from electra_jax.heads import FineTuned, SequenceHead  # noqa: E402
+from electra_jax.modeling import unstack_layers  # noqa: E402
+from electra_jax.objectives import FINETUNING_OBJECTIVES  # noqa: E402
+from electra_jax.pretrained import load_pretrained  # noqa: E402
+from electra_jax.steps import predict_step, train_step  # noqa: E402
+from electra_jax.tasks import (  # noqa: E402
+    BucketedBatches,
+    EvaluationBatches,
+    get_task,
+    load_task,
+    make_features,
+)
+from electra_jax.train_state import TrainState, init_params  # noqa: E402
+from electra_jax.transfer import transfer_params  # noqa: E402
+
+LEARNING_RATE, CLIP, EPSILON, DROPOUT = 1e-4, 1.0, 1e-6, 0.1
+Batch = dict[str, np.ndarray]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("pretrained", help="a Hugging Face directory of type electra or bert")
+    parser.add_argument("data_dir", help="the task's files")
+    parser.add_argument("--task", default="mrpc", help="a task of classification")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=12, help="batches a round")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds; the medians count")
+    parser.add_argument("--compile", action="store_true", help="torch.compile, too")
+    parser.add_argument("--output", help="a file to append a JSON line a result to")
+    arguments = parser.parse_args()
+
+    on_gpu = jax.default_backend() == "gpu" and torch.cuda.is_available()
+    device = torch.device("cuda" if on_gpu else "cpu")
+    task = get_task(arguments.task)
+    if task.kind != "classification":
+        parser.error(f"--task={arguments.task} is of the kind {task.kind}: use classification")
+    parallel.enable_compilation_cache()
+    pretrained = load_pretrained(arguments.pretrained)
+    data = load_task(task, arguments.data_dir)
+    features = functools.partial(make_features, task, tokenizer=pretrained.tokenizer)
+    train = features(data.train.examples, space=data.space, training=True)
+    dev = features(next(iter(data.dev.values())).examples, space=data.space)
+
+    batches = BucketedBatches(train, batch_size=arguments.batch_size)
+    bucketed = [batches.batch_at(step) for step in range(arguments.steps)]
+    numbers = np.random.default_rng(0).permutation(len(train))
+    longest, widest = [], []
+    for step in range(arguments.steps):
+        rows = numbers[step * arguments.batch_size : (step + 1) * arguments.batch_size]
+        for padded, length in ((longest, train.lengths[rows].max()), (widest, train.max_length)):
+            one = BucketedBatches(
+                dataclasses.replace(train, **_rows(train, rows)),
+                batch_size=arguments.batch_size,
+                lengths=[int(length)],
+                shuffle=False,
+            )
+            padded.append(one.batch_at(0))
+    same_length = [batch for batch in bucketed if batch["input_ids"].shape == longest_of(bucketed)]
+
+    theirs_directory = electra_directory(
+        Path(arguments.pretrained), pretrained, data.space.num_outputs
+    )
+    ours = functools.partial(Ours, pretrained, data.space.num_outputs, on_gpu=on_gpu)
+    theirs = functools.partial(Theirs, theirs_directory, pretrained.tokenizer.special_ids, device)
+
+    results = [compare_losses(ours(dropout=0.0), theirs(dropout=0.0), same_length[:1] * 5)]
+    sides = {"electra_jax": ours(dropout=DROPOUT), "transformers": theirs(dropout=DROPOUT)}
+    if arguments.compile:
+        sides["transformers, torch.compile"] = theirs(dropout=DROPOUT, compiled=True)
+    trained: dict[tuple[str, str], tuple[Any, list[Batch]]] = {}
+    for name, side in sides.items():
+        trained[name, "by length, in both the same"] = side, bucketed
+        if name != "electra_jax":
+            trained[name, "to the longest row, in random order"] = side, longest
+            trained[name, f"to {train.max_length}"] = side, widest
+    seconds = in_turns(
+        {key: functools.partial(side.train, rows) for key, (side, rows) in trained.items()},
+        arguments.rounds,
+    )
+    for (name, padding), times in seconds.items():
+        results.append(result("training", name, padding, arguments.batch_size, bucketed, times))
+    for size in (1, 32):
+        evaluation = EvaluationBatches(dev, batch_size=size)
+        chosen = np.linspace(0, evaluation.num_batches - 1, arguments.steps).astype(int)
+        rows = [evaluation.batch_at(step) for step in chosen]
+        runs = {
+            (name, "by length, in both the same"): functools.partial(side.predict, rows)
+            for name, side in sides.items()
+        }
+        for (name, padding), times in in_turns(runs, arguments.rounds).items():
+            results.append(result("inference", name, padding, size, rows, times))
+    print(render(results))
+    if arguments.output:
+        about = about_machine(on_gpu) | vars(arguments)
+        with open(arguments.output, "a", encoding="utf-8") as lines:
+            lines.writelines(json.dumps(row | {"about": about}) + "\n" for row in results)
+
+
+def _rows(features: Any, rows: np.ndarray) -> dict[str, Any]:
+    """The fields of features that hold some of the rows."""
+    return {
+        "input_ids": [features.input_ids[row] for row in rows],
+        "targets": {name: values[rows] for name, values in features.targets.items()},
+    }
+
+
+def longest_of(batches: Sequence[Batch]) -> tuple[int, int]:
+    return max(batch["input_ids"].shape for batch in batches)
+
+
+class Ours:
+    """Steps as `finetune.py` runs them, on a state whose optimiser is that of the other side."""
+
+    def __init__(self, pretrained, num_outputs: int, *, dropout: float, on_gpu: bool):
+        encoder = dataclasses.replace(
+            pretrained.config,
+            dtype="bfloat16" if on_gpu else "float32",
+            scan_layers=False,
+            dropout_rate=dropout,
+            attention_dropout_rate=dropout,
+        )
+        head = SequenceHead(num_outputs, dropout_rate=dropout, hidden_layer=True)
+        model = FineTuned(encoder, head)
+        objective = FINETUNING_OBJECTIVES["classification"](pretrained.tokenizer.special_ids)
+        tx = optax.chain(
+            optax.clip_by_global_norm(CLIP),
+            optax.adamw(LEARNING_RATE, eps=EPSILON, weight_decay=0.0),
+        )
+        fresh = init_params(jax.random.key(0), model=model, seq_len=8)
+        params = transfer_params(pretrained.params, fresh)
+        params["head"] = jax.tree.map(jnp.asarray, our_head(head_weights(pretrained, num_outputs)))
+        params = jax.tree.map(jnp.asarray, params)
+        mesh = parallel.make_mesh()
+        self.state = parallel.replicate(
+            TrainState(
+                step=jnp.zeros((), jnp.int32),
+                apply_fn=model.apply,
+                params=params,
+                tx=tx,
+                opt_state=tx.init(params),
+                rng=jax.random.key(1),
+            ),
+            mesh,
+        )
+        self._train_step = parallel.parallelize(
+            functools.partial(train_step, objective=objective), mesh
+        )
+        apart = dataclasses.replace(encoder, stacked_layers=False)  # as `Predictor` does
+        predict = functools.partial(
+            predict_step, apply_fn=FineTuned(apart, head).apply, objective=objective
+        )
+        self._predict_step = parallel.parallelize(predict, mesh, donate_state=False)
+        self._apart = None
+
+    def train(self, batches: Sequence[Batch]) -> list[float]:
+        """One step a batch; returns the losses."""
+        losses, self._apart = [], None
+        for batch in batches:
+            self.state, sums = self._train_step(self.state, batch)
+            losses.append(sums["loss_sum"] / sums["weights"])
+        return [float(loss) for loss in losses]
+
+    def predict(self, batches: Sequence[Batch]) -> list[np.ndarray]:
+        """The logits of every batch, on the host one after another."""
+        if self._apart is None:
+            self._apart = unstack_layers(self.state.params)
+        return [np.asarray(self._predict_step(self._apart, b)["logits"]) for b in batches]
+
+
+class Theirs:
+    """A training loop as of transformers' examples, without its trainer's overhead."""
+
+    def __init__(self, directory: str, special_ids, device, *, dropout: float, compiled=False):
+        self._model = transformers.ElectraForSequenceClassification.from_pretrained(
+            directory,
+            hidden_dropout_prob=dropout,
+            attention_probs_dropout_prob=dropout,
+        ).to(device)
+        self._run = torch.compile(self._model, dynamic=True) if compiled else self._model
+        self._tx = torch.optim.AdamW(
+            self._model.parameters(), LEARNING_RATE, eps=EPSILON, weight_decay=0.0, fused=True
+        )
+        self._special_ids, self._device = special_ids, device
+
+    def train(self, batches: Sequence[Batch]) -> list[float]:
+        """One step a batch; returns the losses."""
+        self._model.train()
+        losses = []
+        for batch in batches:
+            labels = torch.from_numpy(batch["labels"]).long().to(self._device)
+            with self._autocast():
+                loss = self._run(**self._arrays(batch), labels=labels).loss
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self._model.parameters(), CLIP)
+            self._tx.step()
+            self._tx.zero_grad(set_to_none=True)
+            losses.append(loss.detach())
+        return [float(loss) for loss in losses]
+
+    def predict(self, batches: Sequence[Batch]) -> list[np.ndarray]:
+        """The logits of every batch, on the host one after another."""
+        self._model.eval()
+        with torch.inference_mode(), self._autocast():
+            return [self._run(**self._arrays(b)).logits.float().cpu().numpy() for b in batches]
+
+    def _autocast(self):
+        return torch.autocast(self._device.type, torch.bfloat16, self._device.type == "cuda")
+
+    def _arrays(self, batch: Batch) -> dict[str, torch.Tensor]:
+        ids, special = batch["input_ids"].astype(np.int64), self._special_ids
+        mask = ids != special.pad
+        # Segment 1 from after the first [SEP] to the second.
+        types = (np.cumsum(ids == special.sep, axis=1) - (ids == special.sep)).clip(0, 1) * mask
+        named = {"input_ids": ids, "attention_mask": mask.astype(np.int64), "token_type_ids": types}
+        return {k: torch.from_numpy(v).to(self._device) for k, v in named.items()}
+
+
+def head_weights(pretrained, num_outputs: int) -> dict[str, np.ndarray]:
+    """The same random head for both sides, under Hugging Face's names."""
+    rng, width = np.random.default_rng(0), pretrained.config.hidden_size
+    return {
+        "classifier.dense.weight": rng.normal(0, 0.02, (width, width)).astype(np.float32),
+        "classifier.dense.bias": np.zeros(width, np.float32),
+        "classifier.out_proj.weight": rng.normal(0, 0.02, (num_outputs, width)).astype(np.float32),
+        "classifier.out_proj.bias": np.zeros(num_outputs, np.float32),
+    }
+
+
+def our_head(weights: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+    """The head of `head_weights` as parameters of ours."""
+    return {
+        ours: {
+            "kernel": weights[f"classifier.{theirs}.weight"].T,
+            "bias": weights[f"classifier.{theirs}.bias"],
+        }
+        for ours, theirs in (("dense", "dense"), ("output", "out_proj"))
+    }
+
+
+def electra_directory(source: Path, pretrained, num_outputs: int) -> str:
+    """A directory of transformers' ELECTRA classifier with the source's encoder."""
+    directory = tempfile.mkdtemp()
+    config = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    config |= {"model_type": "electra", "architectures": ["ElectraForSequenceClassification"]}
+    config |= {"embedding_size": pretrained.config.embedding_size, "num_labels": num_outputs}
+    (Path(directory) / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    tensors = {}
+    for name, tensor in load_file(source / "model.safetensors").items():
+        name = name.removeprefix("bert.").removeprefix("electra.")
+        if name.startswith(("embeddings.", "embeddings_project.", "encoder.")):
+            tensors[f"electra.{name}"] = tensor
+    tensors |= head_weights(pretrained, num_outputs)
+    tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    save_file(tensors, Path(directory) / "model.safetensors", metadata={"format": "pt"})
+    return directory
+
+
+def compare_losses(ours: Ours, theirs: Theirs, batches: Sequence[Batch]) -> dict[str, Any]:
+    """Losses of some steps without dropout on both sides."""
+    losses = {"electra_jax": ours.train(batches), "transformers": theirs.train(batches)}
+    difference = np.abs(np.subtract(*losses.values())).max()
+    return {"benchmark": "losses", **losses, "largest_difference": float(difference)}
+
+
+def in_turns(runs: dict[Any, Callable[[], Any]], rounds: int) -> dict[Any, list[float]]:
+    """Seconds of every run in every round, one run after another, after one round for warmth."""
+    seconds: dict[Any, list[float]] = {key: [] for key in runs}
+    for number in range(rounds + 1):
+        for key, run in runs.items():
+            start = time.perf_counter()
+            run()
+            if number:
+                seconds[key].append(time.perf_counter() - start)
+    return seconds
+
+
+def result(
+    benchmark: str, name: str, padding: str, size: int, rows: Sequence[Batch], times: list[float]
+) -> dict[str, Any]:
+    """A row of the table."""
+    seconds = statistics.median(times)
+    return {
+        "benchmark": benchmark,
+        "batch_size": size,
+        "what": name,
+        "padding": padding,
+        "examples_per_second": len(rows) * size / seconds,
+        "milliseconds_per_batch": 1000 * seconds / len(rows),
+        "spread": (max(times) - min(times)) / seconds,
+    }
+
+
+def about_machine(on_gpu: bool) -> dict[str, Any]:
+    packages = ("jax", "torch", "transformers")
+    return {
+        "device": torch.cuda.get_device_name() if on_gpu else platform.processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+    } | {name: importlib.metadata.version(name) for name in packages}
+
+
+def render(results: list[dict[str, Any]]) -> str:
+    """A Markdown table; each line also says how many times faster ours is."""
+    losses, *rates = results
+    lines = [
+        f"losses of {len(losses['electra_jax'])} steps without dropout, from "
+        f"{losses['electra_jax'][0]:.4f} to {losses['electra_jax'][-1]:.4f}: largest difference "
+        f"{losses['largest_difference']:.1e}",
+        "",
+        "| what | batch | padded | | examples/s | ms/batch | spread | electra_jax is |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    ours = {}
+    for row in rates:
+        key = row["benchmark"], row["batch_size"]
+        ours.setdefault(key, row["examples_per_second"])
+        ratio = ours[key] / row["examples_per_second"]
+        lines.append(
+            f"| {row['benchmark']} | {row['batch_size']} | {row['padding']} | {row['what']} | "
+            f"{row['examples_per_second']:.1f} | {row['milliseconds_per_batch']:.1f} | "
+            f"{row['spread']:.1%} | {ratio:.2f} x |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

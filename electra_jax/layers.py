@@ -1,0 +1,224 @@
+"""What a Transformer layer is made of: pure functions of arrays, and declarations of parameters.
+
+Dimensions: as in `modeling`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from electra_jax.config import ElectraConfig, EncoderConfig
+from electra_jax.dropout import dropout
+
+# Large enough that softmax gives exactly 0, finite so that a row of padding gives no NaN.
+MASKED = -1e9
+# Dropouts of one layer, each a site of its own: attention's probabilities and the two outputs.
+SITES_PER_LAYER = 3
+
+
+def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> jax.Array:
+    """Normalises the last axis with float32 statistics; returns the dtype of `x`."""
+    x32 = x.astype(jnp.float32)
+    centred = x32 - jnp.mean(x32, axis=-1, keepdims=True)
+    variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
+    normalised = centred * jax.lax.rsqrt(variance + epsilon)
+    return (normalised * expand_like(x, scale) + expand_like(x, bias)).astype(x.dtype)
+
+
+@jax.custom_vjp
+def gelu(x: jax.Array) -> jax.Array:
+    """x * Phi(x), exactly (through erf), as in the original.
+
+    The backward pass computes Phi again from `x` instead of keeping it: less memory, and forward
+    it fuses with the matrix product before it.
+    """
+    return x * _normal_cdf(x)
+
+
+def _normal_cdf(x: jax.Array) -> jax.Array:
+    return 0.5 * (1.0 + jax.lax.erf(x * 0.7071067811865476))
+
+
+def _gelu_forward(x):
+    return gelu(x), x
+
+
+def _gelu_backward(x, cotangent):
+    x = jax.lax.optimization_barrier(x)  # or the compiler would keep Phi after all
+    density = jnp.exp(-0.5 * jnp.square(x)) * 0.3989422804014327
+    return (cotangent * (_normal_cdf(x) + x * density),)
+
+
+gelu.defvjp(_gelu_forward, _gelu_backward)
+
+
+def dense(x: jax.Array, params: dict[str, jax.Array]) -> jax.Array:
+    """x @ kernel + bias in the dtype of `x`."""
+    return x @ params["kernel"].astype(x.dtype) + expand_like(x, params["bias"].astype(x.dtype))
+
+
+def expand_like(x: jax.Array, vector: jax.Array) -> jax.Array:
+    """A vector with leading axes of length one, as many as `x` has axes."""
+    return jnp.expand_dims(vector, range(x.ndim - 1))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def float32_einsum(spec: str, x: jax.Array, y: jax.Array) -> jax.Array:
+    """An einsum with a float32 result, whose backward products run in the inputs' dtype.
+
+    (By itself, a float32 result would make both backward products of bfloat16 inputs float32.)
+    """
+    return jnp.einsum(spec, x, y, preferred_element_type=jnp.float32)
+
+
+def _float32_einsum_forward(spec, x, y):
+    return float32_einsum(spec, x, y), (x, y)
+
+
+def _float32_einsum_backward(spec, inputs, cotangent):
+    x, y = inputs
+    cotangent = cotangent.astype(x.dtype)
+    to_x = jax.linear_transpose(lambda x: jnp.einsum(spec, x, y), x)
+    to_y = jax.linear_transpose(lambda y: jnp.einsum(spec, x, y), y)
+    return to_x(cotangent) + to_y(cotangent)
+
+
+float32_einsum.defvjp(_float32_einsum_forward, _float32_einsum_backward)
+
+
+class Dense(nn.Module):
+    """Declares `kernel` [*stack, in, out] and `bias` [*stack, out]; `stack` is (N,) or ()."""
+
+    in_features: int
+    features: int
+    kernel_init: Callable
+    stack: tuple[int, ...] = ()
+
+    @nn.compact
+    def __call__(self) -> dict[str, jax.Array]:
+        shape = self.stack + (self.in_features, self.features)
+        bias_shape = self.stack + (self.features,)
+        return {
+            "kernel": self.param("kernel", self.kernel_init, shape),
+            "bias": self.param("bias", nn.initializers.zeros, bias_shape),
+        }
+
+
+class LayerNorm(nn.Module):
+    """Declares `scale` and `bias` [*stack, features]."""
+
+    features: int
+    stack: tuple[int, ...] = ()
+
+    @nn.compact
+    def __call__(self) -> dict[str, jax.Array]:
+        shape = self.stack + (self.features,)
+        return {
+            "scale": self.param("scale", nn.initializers.ones, shape),
+            "bias": self.param("bias", nn.initializers.zeros, shape),
+        }
+
+
+def truncated_normal(stddev: float) -> Callable:
+    """Normal draws of this standard deviation, those beyond two of them drawn again.
+
+    As `tf.truncated_normal_initializer`: `stddev` is that of the normal before it is cut.
+    """
+    return nn.initializers.truncated_normal(stddev, lower=-2.0, upper=2.0)
+
+
+def transformer_layer(
+    params: dict[str, dict[str, jax.Array]],
+    x: jax.Array,
+    attention_bias: jax.Array,
+    dropout_seeds: jax.Array | None,
+    site: jax.Array | int,
+    config: ElectraConfig,
+    sizes: EncoderConfig,
+    positions: jax.Array | None = None,
+) -> jax.Array:
+    """Self-attention and feed-forward, each followed by dropout, residual and LayerNorm.
+
+    Args:
+      params: one layer's tensors (without the leading axis).
+      x: [B, L, D].
+      attention_bias: float32 [B, 1, 1, L], 0 at tokens and very negative at padding.
+      dropout_seeds: uint32 [B, 2] or None for no dropout.
+      site: first of this layer's `SITES_PER_LAYER` dropout sites.
+      positions: int [B, P], where the output is wanted; None: everywhere.
+
+    Returns:
+      [B, L, D]; with `positions` [B, P, D].
+    """
+    eps, rate, width = config.layer_norm_epsilon, config.dropout_rate, sizes.hidden_size
+    if positions is None:
+        query, key, value = jnp.split(dense(x, params["qkv"]), 3, axis=-1)
+    else:
+        for_query, for_others = (
+            {name: tensor[..., part] for name, tensor in params["qkv"].items()}
+            for part in (slice(width), slice(width, None))
+        )
+        key, value = jnp.split(dense(x, for_others), 2, axis=-1)
+        x = take_positions(x, positions)
+        query = dense(x, for_query)
+    attended = attention(
+        query,
+        key,
+        value,
+        attention_bias,
+        sizes.num_heads,
+        lambda p: drop(p, dropout_seeds, site, config.attention_dropout_rate),
+    )
+    attended = dense(attended, params["attention_out"])
+    x = x + drop(attended, dropout_seeds, site + 1, rate)
+    x = layer_norm(x, **params["attention_layer_norm"], epsilon=eps)
+    expanded = gelu(dense(x, params["feed_forward_in"]))
+    x = x + drop(dense(expanded, params["feed_forward_out"]), dropout_seeds, site + 2, rate)
+    return layer_norm(x, **params["output_layer_norm"], epsilon=eps)
+
+
+def take_positions(hidden: jax.Array, positions: jax.Array) -> jax.Array:
+    """[B, L, D] at int [B, P]: [B, P, D]."""
+    return jnp.take_along_axis(hidden, positions[:, :, None], axis=1)
+
+
+def attention(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    bias: jax.Array,
+    num_heads: int,
+    drop: Callable,
+) -> jax.Array:
+    """Scaled dot-product attention, softmax in float32.
+
+    Args:
+      query: [B, P, D].
+      key: [B, L, D].
+      value: [B, L, D].
+      bias: float32 [B, 1, 1, L], added to the scores.
+      num_heads: H.
+      drop: dropout for the probabilities, [B, H, P, L].
+
+    Returns:
+      [B, P, D].
+    """
+    heads = lambda x: x.reshape(*x.shape[:2], num_heads, -1)  # noqa: E731  [B, L, H, K]
+    head_size = query.shape[-1] // num_heads
+    scores = float32_einsum("bqhk,bshk->bhqs", heads(query), heads(key))
+    scores = scores * head_size**-0.5 + bias
+    weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
+    # Divided by their sum after the product with the values, which is smaller than they are.
+    attended = jnp.einsum("bhqs,bshk->bqhk", drop(weights.astype(query.dtype)), heads(value))
+    total = weights.sum(axis=-1).swapaxes(1, 2)[..., None]  # float32 [B, P, H, 1]
+    return (attended / total).astype(query.dtype).reshape(query.shape)
+
+
+def drop(x: jax.Array, seeds: jax.Array | None, site: jax.Array | int, rate: float) -> jax.Array:
+    """`dropout.dropout`, or `x` itself where there are no seeds or the rate is zero."""
+    return x if seeds is None or rate == 0.0 else dropout(x, seeds, site, rate)
