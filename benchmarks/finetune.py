@@ -19,14 +19,12 @@ import json
 import os
 import platform
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
-os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the GPU is torch's too
 
 import jax  # noqa: E402
@@ -34,8 +32,7 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import optax  # noqa: E402
 import torch  # noqa: E402
-import transformers  # noqa: E402
-from safetensors.numpy import load_file, save_file  # noqa: E402
+from transformers_side import CLIP, EPSILON, Batch, Theirs, electra_directory, head_weights  # noqa: E402
 
 from electra_jax import parallel  # noqa: E402
 from electra_jax.heads import FineTuned, SequenceHead  # noqa: E402
@@ -53,8 +50,7 @@ from electra_jax.tasks import (  # noqa: E402
 from electra_jax.train_state import TrainState, init_params  # noqa: E402
 from electra_jax.transfer import transfer_params  # noqa: E402
 
-LEARNING_RATE, CLIP, EPSILON, DROPOUT = 1e-4, 1.0, 1e-6, 0.1
-Batch = dict[str, np.ndarray]
+LEARNING_RATE, DROPOUT = 1e-4, 0.1
 
 
 def main() -> None:
@@ -101,7 +97,13 @@ def main() -> None:
         Path(arguments.pretrained), pretrained, data.space.num_outputs
     )
     ours = functools.partial(Ours, pretrained, data.space.num_outputs, on_gpu=on_gpu)
-    theirs = functools.partial(Theirs, theirs_directory, pretrained.tokenizer.special_ids, device)
+    theirs = functools.partial(
+        Theirs,
+        theirs_directory,
+        pretrained.tokenizer.special_ids,
+        device,
+        learning_rate=LEARNING_RATE,
+    )
 
     results = [compare_losses(ours(dropout=0.0), theirs(dropout=0.0), same_length[:1] * 5)]
     sides = {"electra_jax": ours(dropout=DROPOUT), "transformers": theirs(dropout=DROPOUT)}
@@ -207,65 +209,6 @@ class Ours:
         return [np.asarray(self._predict_step(self._apart, b)["logits"]) for b in batches]
 
 
-class Theirs:
-    """A training loop as of transformers' examples, without its trainer's overhead."""
-
-    def __init__(self, directory: str, special_ids, device, *, dropout: float, compiled=False):
-        self._model = transformers.ElectraForSequenceClassification.from_pretrained(
-            directory,
-            hidden_dropout_prob=dropout,
-            attention_probs_dropout_prob=dropout,
-        ).to(device)
-        self._run = torch.compile(self._model, dynamic=True) if compiled else self._model
-        self._tx = torch.optim.AdamW(
-            self._model.parameters(), LEARNING_RATE, eps=EPSILON, weight_decay=0.0, fused=True
-        )
-        self._special_ids, self._device = special_ids, device
-
-    def train(self, batches: Sequence[Batch]) -> list[float]:
-        """One step a batch; returns the losses."""
-        self._model.train()
-        losses = []
-        for batch in batches:
-            labels = torch.from_numpy(batch["labels"]).long().to(self._device)
-            with self._autocast():
-                loss = self._run(**self._arrays(batch), labels=labels).loss
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(self._model.parameters(), CLIP)
-            self._tx.step()
-            self._tx.zero_grad(set_to_none=True)
-            losses.append(loss.detach())
-        return [float(loss) for loss in losses]
-
-    def predict(self, batches: Sequence[Batch]) -> list[np.ndarray]:
-        """The logits of every batch, on the host one after another."""
-        self._model.eval()
-        with torch.inference_mode(), self._autocast():
-            return [self._run(**self._arrays(b)).logits.float().cpu().numpy() for b in batches]
-
-    def _autocast(self):
-        return torch.autocast(self._device.type, torch.bfloat16, self._device.type == "cuda")
-
-    def _arrays(self, batch: Batch) -> dict[str, torch.Tensor]:
-        ids, special = batch["input_ids"].astype(np.int64), self._special_ids
-        mask = ids != special.pad
-        # Segment 1 from after the first [SEP] to the second.
-        types = (np.cumsum(ids == special.sep, axis=1) - (ids == special.sep)).clip(0, 1) * mask
-        named = {"input_ids": ids, "attention_mask": mask.astype(np.int64), "token_type_ids": types}
-        return {k: torch.from_numpy(v).to(self._device) for k, v in named.items()}
-
-
-def head_weights(pretrained, num_outputs: int) -> dict[str, np.ndarray]:
-    """The same random head for both sides, under Hugging Face's names."""
-    rng, width = np.random.default_rng(0), pretrained.config.hidden_size
-    return {
-        "classifier.dense.weight": rng.normal(0, 0.02, (width, width)).astype(np.float32),
-        "classifier.dense.bias": np.zeros(width, np.float32),
-        "classifier.out_proj.weight": rng.normal(0, 0.02, (num_outputs, width)).astype(np.float32),
-        "classifier.out_proj.bias": np.zeros(num_outputs, np.float32),
-    }
-
-
 def our_head(weights: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
     """The head of `head_weights` as parameters of ours."""
     return {
@@ -275,24 +218,6 @@ def our_head(weights: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]
         }
         for ours, theirs in (("dense", "dense"), ("output", "out_proj"))
     }
-
-
-def electra_directory(source: Path, pretrained, num_outputs: int) -> str:
-    """A directory of transformers' ELECTRA classifier with the source's encoder."""
-    directory = tempfile.mkdtemp()
-    config = json.loads((source / "config.json").read_text(encoding="utf-8"))
-    config |= {"model_type": "electra", "architectures": ["ElectraForSequenceClassification"]}
-    config |= {"embedding_size": pretrained.config.embedding_size, "num_labels": num_outputs}
-    (Path(directory) / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    tensors = {}
-    for name, tensor in load_file(source / "model.safetensors").items():
-        name = name.removeprefix("bert.").removeprefix("electra.")
-        if name.startswith(("embeddings.", "embeddings_project.", "encoder.")):
-            tensors[f"electra.{name}"] = tensor
-    tensors |= head_weights(pretrained, num_outputs)
-    tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-    save_file(tensors, Path(directory) / "model.safetensors", metadata={"format": "pt"})
-    return directory
 
 
 def compare_losses(ours: Ours, theirs: Theirs, batches: Sequence[Batch]) -> dict[str, Any]:

@@ -78,3 +78,51 @@ def draw_confusion(counts: np.ndarray, names: Sequence[str], path: Path | str) -
             colour = "white" if shares[i, j] > 0.5 else "black"
             axes.text(j, i, f"{count:,}", ha="center", va="center", color=colour)
     figure.savefig(path, dpi=110)
+
+
+def draw_shares(
+    counts: Mapping[str, Mapping[str, int]], path: Path | str, *, right: str, title: str
+) -> None:
+    """Draws what became of each group as a bar of shares into a PNG file.
+
+    Args:
+      counts: by group, by outcome; the outcomes of all groups in one order.
+      path: of the picture.
+      right: the outcome that is drawn first and in green, as it is no mistake.
+      title: above it.
+    """
+    from matplotlib.figure import Figure
+
+    outcomes = [right, *(name for name in next(iter(counts.values()), {}) if name != right)]
+    figure = Figure(figsize=(9, 1.8 + 0.38 * len(counts)), layout="constrained")
+    axes = figure.add_subplot()
+    totals = np.array([max(1, sum(group.values())) for group in counts.values()])
+    names = [f"{name} ({sum(group.values()):,})" for name, group in counts.items()]
+    left = np.zeros(len(counts))
+    colours = ["#4a9c6d", *(f"C{i}" for i in (1, 3, 4, 0, 5, 8))]
+    for outcome, colour in zip(outcomes, colours, strict=False):
+        shares = np.array([group.get(outcome, 0) for group in counts.values()]) / totals
+        axes.barh(names, shares, left=left, label=outcome, color=colour, height=0.75)
+        left += shares
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1)
+    axes.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+    axes.set_title(title, fontsize=10)
+    figure.legend(loc="outside lower center", ncols=len(outcomes), fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
+def draw_scatter(gold: Sequence[float], predicted: Sequence[float], path: Path | str) -> None:
+    """Draws predicted numbers over the labels [examples] into a PNG file."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 6), layout="constrained")
+    axes = figure.add_subplot()
+    axes.scatter(gold, predicted, s=8, alpha=0.5)
+    ends = [float(min(gold)), float(max(gold))]
+    axes.plot(ends, ends, color="grey", linewidth=1, label="predicted = label")
+    axes.set_xlabel("label")
+    axes.set_ylabel("predicted")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    figure.savefig(path, dpi=110)

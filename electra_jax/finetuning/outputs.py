@@ -9,9 +9,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from electra_jax.curves import draw_confusion
+from electra_jax.curves import draw_confusion, draw_scatter, draw_shares
 from electra_jax.tasks import LabelSpace, Split, Task
-from electra_jax.tasks.error_listings import answer_errors, confusion_matrix, span_errors
+from electra_jax.tasks.error_listings import (
+    answer_errors,
+    answer_outcomes,
+    confusion_matrix,
+    span_errors,
+    span_outcomes,
+)
 from electra_jax.tasks.outputs import (
     submission_problem,
     write_answers,
@@ -112,8 +118,17 @@ def write_outputs(
         gold = [example.label for example in examples]
         counts = confusion_matrix(gold, predictions.labels, space.labels)
         draw_confusion(counts, space.labels, directory / f"{name}_confusion.png")
+    elif space.kind == "regression":
+        gold = [example.label for example in examples]
+        draw_scatter(gold, predictions.values.tolist(), directory / f"{name}_scatter.png")
     elif space.kind == "tagging":
         write_rows(directory / f"{name}_errors.jsonl", span_errors(examples, predictions))
+        outcomes = span_outcomes(examples, predictions)
+        path = directory / f"{name}_errors.png"
+        draw_shares(outcomes, path, right="right", title="Spans by type")
     elif space.kind == "span":
         errors = answer_errors(examples, predictions, null_threshold=threshold)
         write_rows(directory / f"{name}_errors.jsonl", errors)
+        outcomes = answer_outcomes(examples, predictions, null_threshold=threshold)
+        path = directory / f"{name}_errors.png"
+        draw_shares(outcomes, path, right="exact", title="Questions by question word")

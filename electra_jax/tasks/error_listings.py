@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,67 @@ def span_errors(
             errors.append(_span_error(kind, sentence, span, partner))
         errors += [_span_error("spurious", sentence, None, span) for span in wrong]
     return errors
+
+
+SPAN_OUTCOMES = ("right", "boundary", "type", "both", "missed", "spurious")
+
+
+def span_outcomes(
+    sentences: Sequence[TaggedSentence], predictions: TagPredictions
+) -> dict[str, dict[str, int]]:
+    """What became of the spans of each type, most frequent type first: `SPAN_OUTCOMES`, counted.
+
+    A spurious span counts under its own type, every other one under that of its gold span.
+    """
+    counts: dict[str, Counter[str]] = {}
+    for sentence, tags in zip(sentences, predictions.tags, strict=True):
+        for span in set(spans_of(sentence.tags)) & set(spans_of(tags)):
+            counts.setdefault(span.type, Counter())["right"] += 1
+    for error in span_errors(sentences, predictions):
+        span = error["gold"] or error["predicted"]
+        counts.setdefault(span["type"], Counter())[error["error"]] += 1
+    return _ordered(counts, SPAN_OUTCOMES)
+
+
+ANSWER_OUTCOMES = ("exact", "partly right", "wrong", "no answer given", "answer invented")
+_QUESTION_WORDS = ("what", "who", "when", "where", "which", "why", "how")
+
+
+def answer_outcomes(
+    examples: Sequence[QuestionExample],
+    predictions: Sequence[QuestionPrediction],
+    *,
+    null_threshold: float | None = None,
+) -> dict[str, dict[str, int]]:
+    """What became of the questions with each question word: `ANSWER_OUTCOMES`, counted.
+
+    Arguments as of `answer_errors`.
+    """
+    errors = answer_errors(examples, predictions, null_threshold=null_threshold)
+    wrong = {error["id"]: error for error in errors}
+    counts: dict[str, Counter[str]] = {}
+    for example in examples:
+        words = example.question.lower().replace("?", " ").split()
+        group = next((word for word in words if word in _QUESTION_WORDS), "other")
+        outcome = "exact"
+        if example.id in wrong:
+            error = wrong[example.id]
+            outcome = "partly right" if error["f1"] > 0 else "wrong"
+            if not error["gold"]:
+                outcome = "answer invented"
+            elif not error["prediction"]:
+                outcome = "no answer given"
+        counts.setdefault(group, Counter())[outcome] += 1
+    return _ordered(counts, ANSWER_OUTCOMES)
+
+
+def _ordered(
+    counts: Mapping[str, Mapping[str, int]], outcomes: Sequence[str]
+) -> dict[str, dict[str, int]]:
+    """Largest group first, each with those outcomes that occur in any."""
+    occurring = [name for name in outcomes if any(group[name] for group in counts.values())]
+    largest = sorted(counts, key=lambda group: (-sum(counts[group].values()), group))
+    return {group: {name: counts[group][name] for name in occurring} for group in largest}
 
 
 def answer_errors(

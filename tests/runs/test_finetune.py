@@ -17,12 +17,14 @@ from electra_jax.config import ElectraConfig
 from electra_jax.data.tokenization import SPECIAL_TOKENS
 from electra_jax.hugging_face import to_hugging_face
 from electra_jax.modeling import Electra
+from electra_jax.pretrained import load_pretrained
 
 GOOD, BAD = "great fine lovely happy warm".split(), "awful poor ugly sad cold".split()
 PLAIN = "the film was a very long day in town and we saw it with them".split()
 WORDS = [*GOOD, *BAD, *PLAIN, "not", "paris", "london"]
 VOCAB = list(dict.fromkeys([*SPECIAL_TOKENS, *string.ascii_lowercase, *string.punctuation, *WORDS]))
 
+ENCODER = ("embeddings", "encoder")
 SHORT = {
     "batch_size": 16,
     "learning_rate": 5e-3,
@@ -232,9 +234,14 @@ def write_regression(directory):
 @pytest.mark.parametrize(
     ("task", "write", "metric", "files"),
     [
-        ("tagging", write_tagging, "f1", ["dev_errors.jsonl"]),
-        ("squad", write_questions, "exact_match", ["dev_predictions.json", "dev_null_odds.json"]),
-        ("regression", write_regression, "pearson", []),
+        ("tagging", write_tagging, "f1", ["dev_errors.jsonl", "dev_errors.png"]),
+        (
+            "squad",
+            write_questions,
+            "exact_match",
+            ["dev_predictions.json", "dev_null_odds.json", "dev_errors.png"],
+        ),
+        ("regression", write_regression, "pearson", ["dev_scatter.png"]),
     ],
 )
 def test_other_kinds_of_tasks_learn_too(pretrained, tmp_path, task, write, metric, files):
@@ -249,6 +256,72 @@ def test_other_kinds_of_tasks_learn_too(pretrained, tmp_path, task, write, metri
     assert results["median"][metric] > 90
     predictions = tmp_path / "run" / "trial-1" / "predictions"
     assert all((predictions / name).exists() for name in ["dev.jsonl", *files])
+
+
+def test_a_grid_of_multilabel_trials_ends_each_when_it_no_longer_gets_better(pretrained, tmp_path):
+    rows = [
+        f"{' '.join(filter(None, [good and 'lovely', 'town', bad and 'cold']))},"
+        f'"{",".join(filter(None, [good and "good", bad and "bad"]))}"'
+        for good in (True, False)
+        for bad in (True, False)
+    ]
+    for name in ("train", "dev"):
+        (tmp_path / f"{name}.csv").write_text("\n".join(["text,label", *rows * 8]) + "\n")
+    words = command(
+        "classification", pretrained, tmp_path, tmp_path / "run", data__multilabel=True,
+        grid__learning_rates=(0.0001, 0.01), grid__num_epochs=(20,), num_trials=2, patience=3,
+        select="last", train__checkpoint_every=1000,
+    )  # fmt: skip
+    result = run(words)
+    assert result.returncode == 0, result.stderr
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    settings = [(trial["learning_rate"], trial["seed"]) for trial in results["trials"]]
+    assert settings == [(0.0001, 0), (0.0001, 1), (0.01, 0), (0.01, 1)]
+    assert results["setting"] == {"learning_rate": 0.01, "num_epochs": 20.0}
+    assert results["best_trial"] in (3, 4)
+    main = results["main_metric"]
+    assert results["median"][main] == np.median(
+        [trial["metrics"][main] for trial in results["trials"][2:]]
+    )
+    assert results["median"][main] > 90
+    for trial in results["trials"]:
+        path = tmp_path / "run" / f"trial-{trial['number']}" / "metrics.jsonl"
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        values = [row[main] for row in rows if row["split"] == "eval"]
+        best = int(np.argmax(values))  # the first of the best
+        assert len(values) == min(best + 1 + 3, 20)
+        assert trial["step"] == 2 * len(values)  # the last state, of 2 steps an epoch
+
+
+def write_pairs(path, labels, gold):
+    pairs = [f"the {a} town\tthe {b} day" for a in PLAIN[:8] for b in GOOD[:2]]
+    rows = [f"{i}\t{pair}\t{labels[i % len(labels)]}" for i, pair in enumerate(pairs)]
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("\n".join([f"index\tsentence1\tsentence2\t{gold}", *rows]) + "\n")
+
+
+def test_rte_starts_from_an_mnli_run(pretrained, tmp_path):
+    classes = ("contradiction", "entailment", "neutral")
+    for name in ("train", "dev_matched", "dev_mismatched"):
+        write_pairs(tmp_path / "MNLI" / f"{name}.tsv", classes, "gold_label")
+    for name in ("train", "dev"):
+        write_pairs(tmp_path / "RTE" / f"{name}.tsv", ("entailment", "not_entailment"), "label")
+    mnli, rte = tmp_path / "mnli", tmp_path / "rte"
+    result = run(command("mnli", pretrained, tmp_path, mnli, num_epochs=3.0))
+    assert result.returncode == 0, result.stderr
+    metrics = json.loads((mnli / "results.json").read_text())["median"]
+    assert set(metrics) == {"accuracy", "accuracy_mismatched"}
+    result = run(command("rte", mnli, tmp_path, rte, num_epochs=1.0, learning_rate=1e-9))
+    assert result.returncode == 0, result.stderr
+    # At so small a rate the encoder is still that of the MNLI run, not the one it began with.
+    encoders = [
+        jax.tree.leaves({name: load_pretrained(model).params[name] for name in ENCODER})
+        for model in (mnli, rte, pretrained)
+    ]
+    for of_mnli, of_rte, at_first in zip(*encoders, strict=True):
+        np.testing.assert_allclose(of_rte, of_mnli, atol=1e-6)
+        assert np.abs(of_rte - at_first).max() > 1e-3
+    assert load_pretrained(rte).params["head"]["output"]["kernel"].shape == (32, 2)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,13 @@ from electra_jax.tasks.decoding import (
     NumberPredictions,
     TagPredictions,
 )
-from electra_jax.tasks.error_listings import answer_errors, confusion_matrix, span_errors
+from electra_jax.tasks.error_listings import (
+    answer_errors,
+    answer_outcomes,
+    confusion_matrix,
+    span_errors,
+    span_outcomes,
+)
 from electra_jax.tasks.examples import QuestionExample, TaggedSentence, TextExample
 from electra_jax.tasks.kinds import label_space, score
 from electra_jax.tasks.outputs import (
@@ -149,6 +155,13 @@ def test_span_errors():
     assert [error["error"] for error in span_errors(SENTENCES, both)] == ["both"]
 
 
+def test_span_outcomes():
+    assert span_outcomes(SENTENCES, TAGS) == {
+        "X": {"right": 1, "boundary": 1, "type": 0, "missed": 1, "spurious": 1},
+        "Y": {"right": 0, "boundary": 0, "type": 1, "missed": 0, "spurious": 1},
+    }
+
+
 QUESTIONS = [
     QuestionExample("q1", "Where?", "In Café Paris.", ("Café Paris", "Paris"), (3, 13), False),
     QuestionExample("q2", "Who?", "In Paris.", (), None, True),
@@ -261,3 +274,12 @@ def test_label_space_through_json():
         3, 1, 0]  # fmt: skip
     with pytest.raises(UserError, match="is not one .*: train again"):
         LabelSpace.from_json({"sort": "span"})
+
+
+def test_answer_outcomes():
+    assert answer_outcomes(QUESTIONS, ANSWERS, null_threshold=-2.75) == {
+        "what": {"exact": 0, "no answer given": 1, "answer invented": 0},
+        "where": {"exact": 1, "no answer given": 0, "answer invented": 0},
+        "who": {"exact": 0, "no answer given": 0, "answer invented": 1},
+    }
+    assert answer_outcomes([QUESTIONS[2]], [ANSWERS[2]]) == {"what": {"partly right": 1}}
