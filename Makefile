@@ -27,7 +27,7 @@ test-all: $(VENV)/.test
 
 # Live comparisons with Hugging Face's transformers, which the other tests do without.
 test-parity: $(VENV)/.parity
-	$(RUN) -m pytest tests/data/test_tokenization_bert.py $(ARGS)
+	$(RUN) -m pytest tests/data/test_tokenization_bert.py tests/test_parity.py $(ARGS)
 
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff check .

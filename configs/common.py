@@ -20,6 +20,8 @@ def get_config(platform: str = "") -> config_dict.ConfigDict:
     config.name = "small"
     config.platform = platform or "auto"
     config.seed = 0
+    config.init_from = config_dict.placeholder(str)  # a run, or a Hugging Face directory: its
+    # parameters, with a fresh schedule and optimiser; None: parameters are drawn
 
     model = config.model = config_dict.ConfigDict()
     model.vocab_size = config_dict.placeholder(int)  # None: the corpus's

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from electra_jax.dropout import dropout_seeds
     from electra_jax.errors import UserError
     from electra_jax.heads import FineTuned, SequenceHead, SpanHead, TokenHead
+    from electra_jax.inference import TextModel
     from electra_jax.modeling import Electra
     from electra_jax.objectives import (
         FINETUNING_OBJECTIVES,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from electra_jax.objectives.electra import ElectraObjective
     from electra_jax.optimizer import make_optimizer
     from electra_jax.parallel import make_mesh, parallelize, replicate
-    from electra_jax.pretrained import load_pretrained
+    from electra_jax.pretrained import Pretrained, from_pretrained, load_pretrained
     from electra_jax.special_ids import SpecialIds
     from electra_jax.steps import eval_step, predict_step, train_step
     from electra_jax.train_state import TrainState, create_train_state
@@ -45,7 +46,8 @@ _MODULES = {
     "objectives.electra": ("ElectraObjective",),
     "optimizer": ("make_optimizer",),
     "parallel": ("make_mesh", "parallelize", "replicate"),
-    "pretrained": ("load_pretrained",),
+    "inference": ("TextModel",),
+    "pretrained": ("Pretrained", "from_pretrained", "load_pretrained"),
     "special_ids": ("SpecialIds",),
     "steps": ("eval_step", "predict_step", "train_step"),
     "train_state": ("TrainState", "create_train_state"),
@@ -60,9 +62,11 @@ __all__ = [
     "FINETUNING_OBJECTIVES",
     "FineTuned",
     "OBJECTIVES",
+    "Pretrained",
     "SequenceHead",
     "SpanHead",
     "SpecialIds",
+    "TextModel",
     "TokenBatches",
     "TokenHead",
     "TrainState",
@@ -72,6 +76,7 @@ __all__ = [
     "dropout_seeds",
     "eval_step",
     "finetuning_loss",
+    "from_pretrained",
     "load_pretrained",
     "make_mesh",
     "make_optimizer",

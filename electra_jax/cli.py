@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from electra_jax import command_line
+from electra_jax.cli_inference import add_inference
 from electra_jax.errors import UserError
 
 
@@ -46,6 +47,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_prepare(verbs)
     _add_inspect(verbs)
     _add_predict(verbs)
+    _add_convert(verbs)
+    add_inference(verbs)
     return parser
 
 
@@ -171,6 +174,30 @@ def _add_predict(verbs) -> None:
     parser.set_defaults(verb=_predict, after_interrupt="nothing was written")
 
 
+def _add_convert(verbs) -> None:
+    parser = verbs.add_parser("convert", help="models from and to other formats")
+    formats = parser.add_subparsers(required=True, metavar="FORMAT")
+    parser = formats.add_parser(
+        "to-hf",
+        help="a run to Hugging Face's files",
+        description="Writes OUT/discriminator and OUT/generator of a run of train.py, or OUT of a "
+        "fine-tuned model, for transformers 4 and 5.",
+    )
+    parser.add_argument("run", metavar="RUN", help="the --workdir of a run")
+    parser.add_argument("output", metavar="OUT", help="a directory that does not exist yet")
+    parser.set_defaults(verb=_to_hugging_face, after_interrupt="nothing was written")
+    parser = formats.add_parser(
+        "from-hf",
+        help="Hugging Face's files to a model of ours",
+        description="Reads an ELECTRA or the encoder of a BERT, or DIR/discriminator and "
+        "DIR/generator. What it writes can be given to --config.pretrained and --config.init_from, "
+        "as DIR itself can.",
+    )
+    parser.add_argument("source", metavar="DIR", help="a model of transformers")
+    parser.add_argument("output", metavar="OUT", help="a directory that does not exist yet")
+    parser.set_defaults(verb=_from_hugging_face, after_interrupt="nothing was written")
+
+
 def _prepare(arguments: argparse.Namespace) -> None:
     from electra_jax.data.build.progress import ProgressDisplay
     from electra_jax.data.prepare import prepare_corpus
@@ -224,6 +251,19 @@ def _predict(arguments: argparse.Namespace) -> None:
         return
     for row in rows:
         print(json.dumps(row, ensure_ascii=False))
+
+
+def _to_hugging_face(arguments: argparse.Namespace) -> None:
+    from electra_jax.convert import to_hugging_face_directory
+
+    for directory in to_hugging_face_directory(arguments.run, arguments.output):
+        print(directory)
+
+
+def _from_hugging_face(arguments: argparse.Namespace) -> None:
+    from electra_jax.convert import from_hugging_face_directory
+
+    print(from_hugging_face_directory(arguments.source, arguments.output))
 
 
 if __name__ == "__main__":

@@ -25,9 +25,11 @@ from electra_jax.loop import Cadence, StepLog, compile_step, fit
 from electra_jax.modeling import Electra
 from electra_jax.objectives import Objective
 from electra_jax.optimizer import learning_rate_schedule, make_optimizer
+from electra_jax.pretrained import load_pretrained
 from electra_jax.run_directory import open_run, open_writers, say
 from electra_jax.steps import eval_step, train_step
-from electra_jax.train_state import TrainState, create_train_state
+from electra_jax.train_state import TrainState, create_train_state, init_params
+from electra_jax.warm_start import start_params
 from electra_jax.writers import read_rows
 
 
@@ -99,6 +101,8 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: Path | str) -
     """
     workdir, train = Path(workdir), config.train
     setup = set_up(config)
+    begun = any((workdir / "checkpoints").glob("[0-9]*"))
+    params = None if begun or config.init_from is None else warm_params(config, setup)
     with contextlib.ExitStack() as on_exit:
         checkpointer, start = open_run(
             workdir,
@@ -109,7 +113,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: Path | str) -
             keep_every=train.keep_checkpoint_every,
         )
         on_exit.callback(checkpointer.close)
-        state, window = initial_state(config, setup, checkpointer, start)
+        state, window = initial_state(config, setup, checkpointer, start, params)
         say(describe(config, setup, state, start))
 
         objective, backend = setup.objective, config.parallel.backend
@@ -205,16 +209,43 @@ def make_evaluate(
     return evaluate
 
 
+def warm_params(config: ml_collections.ConfigDict, setup: Setup) -> Any:
+    """The parameters of `init_from`, and drawn ones where it has none; says what is drawn.
+
+    Raises:
+      UserError: if there is no model, or it does not fit the one to train or its corpus.
+    """
+    pretrained = load_pretrained(config.init_from, what="init_from")
+    # Scanned layers have the same parameters and compile faster.
+    model = Electra(dataclasses.replace(setup.model.config, scan_layers=True))
+    draw = jax.jit(init_params, static_argnames=("model", "seq_len"))
+    init_key, _ = jax.random.split(jax.random.key(config.seed))
+    fresh = draw(init_key, model=model, seq_len=8)
+    params, notes = start_params(pretrained, setup.model.config, fresh, setup.corpus.tokenizer())
+    say("\n".join([f"Starting from {config.init_from}.", *notes]))
+    return jax.tree.map(np.asarray, params)
+
+
 def initial_state(
-    config: ml_collections.ConfigDict, setup: Setup, checkpointer: Checkpointer, start: int
+    config: ml_collections.ConfigDict,
+    setup: Setup,
+    checkpointer: Checkpointer,
+    start: int,
+    params: Any = None,
 ) -> tuple[TrainState, dict[str, Any]]:
-    """The state to go on from and the sums of the row under way there, on the mesh."""
+    """The state to go on from and the sums of the row under way there, on the mesh.
+
+    Args:
+      params: to begin with, at step 0; None: those that the seed gives.
+    """
 
     def make():
         key = jax.random.key(config.seed)
         return create_train_state(key, setup.model, setup.tx, seq_len=config.data.seq_len)
 
     state = parallel.create(make, setup.mesh)
+    if not start and params is not None:
+        state = state.replace(params=parallel.replicate(params, setup.mesh))
     if not start:
         return state, {}
     return checkpointer.restore(state, start), checkpointer.metadata(start)["window"]

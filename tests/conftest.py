@@ -118,3 +118,16 @@ def equations():
                         yield from walk(inner, inner_times)
 
     return walk
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """A function: the path of a file or directory of the real data; the test is skipped without."""
+
+    def find(name):
+        path = Path(__file__).parents[1].parent / "shared/data" / name
+        if not path.exists():
+            pytest.skip(f"{path} is not here")
+        return path
+
+    return find

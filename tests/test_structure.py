@@ -18,9 +18,9 @@ LAYERS = (
     + ("objectives", "optimizer"),
     ("train_state", "steps"),
     ("parallel", "checkpoint", "hugging_face", "writers", "curves", "loop", "run_config")
-    + ("run_directory", "pretrained"),
-    ("pretraining", "finetuning", "command_line"),
-    ("cli",),
+    + ("run_directory", "pretrained", "warm_start", "convert"),
+    ("pretraining", "finetuning", "inference", "detection_page", "command_line"),
+    ("cli", "cli_inference"),
 )
 # These packages stand beside the first three layers: NumPy, no JAX.
 MAY_IMPORT = {

@@ -24,8 +24,6 @@ from electra_jax.tasks import EvaluationBatches, LabelSpace, decode, make_featur
 from electra_jax.tasks.examples import Example
 from electra_jax.tasks.outputs import prediction_rows
 
-_HEADS = {head.__name__: head for head in (heads.SequenceHead, heads.TokenHead, heads.SpanHead)}
-
 
 class Predictor:
     """A model that `finetune.py` has left, on the devices at hand.
@@ -63,15 +61,13 @@ class Predictor:
         defaults = PLATFORM_DEFAULTS[parallel.choose_platform(platform)]
         parallel.enable_compilation_cache()
         self._mesh = parallel.make_mesh(None if platform == "auto" else platform)
-        described = dict(kept["head"])
-        head = _HEADS[described.pop("kind")](**described)
         encoder = dataclasses.replace(
             loaded.config,
             dtype=defaults["dtype"],
             scan_layers=False,
             stacked_layers=False,
         )
-        model = heads.FineTuned(encoder, head)
+        model = heads.FineTuned(encoder, loaded.model.head)
         objective = FINETUNING_OBJECTIVES[self.task.kind](
             self.tokenizer.special_ids, **objective_numbers(settings, self.task.kind)
         )

@@ -42,11 +42,12 @@ def read_tensors(directory: Path) -> tuple[dict[str, np.ndarray], list[str]]:
     if (directory / _WEIGHTS).is_file():
         return _read_safetensors(directory / _WEIGHTS), [_WEIGHTS]
     if not (directory / _INDEX).is_file():
-        if (directory / _PICKLE).exists() or (directory / f"{_PICKLE}.index.json").exists():
+        if (directory / _PICKLE).exists():
+            return _read_pickle(directory / _PICKLE), [_PICKLE]
+        if (directory / f"{_PICKLE}.index.json").exists():
             raise UserError(
-                f"{directory} has its weights in {_PICKLE}, a pickle, which can run any code when "
-                f"it is read: convert it to {_WEIGHTS} where you trust it (in transformers: "
-                "from_pretrained, then save_pretrained)"
+                f"{directory} has its weights in several pickles: convert them to {_WEIGHTS} (in "
+                "transformers: from_pretrained, then save_pretrained)"
             )
         raise UserError(f"{directory} has no weights: expected {_WEIGHTS} or {_INDEX}")
     files_of = read_json(directory / _INDEX).get("weight_map")
@@ -78,6 +79,27 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f"{path} does not exist, but {_INDEX} names it: bring it too") from None
     except (OSError, safetensors.SafetensorError) as error:
         raise UserError(f"{path} is no whole safetensors file ({error}): bring it anew") from None
+
+
+def _read_pickle(path: Path) -> dict[str, np.ndarray]:
+    """A state dict of PyTorch's, by its loader that runs no code from the file."""
+    try:
+        import torch
+    except ImportError:
+        raise UserError(
+            f"{path} is a pickle, which can run any code when it is read, and torch, whose loader "
+            f"does not, is not installed: install torch, or convert the file to {_WEIGHTS} where "
+            "you trust it (in transformers: from_pretrained, then save_pretrained)"
+        ) from None
+    try:
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+        return {name: tensor.detach().float().numpy() for name, tensor in tensors.items()}
+    except Exception as error:  # whatever its unpickler or the file's contents raise
+        reason = " ".join(str(error).split())[:120]
+        raise UserError(
+            f"{path} holds more than tensors by name, or is damaged ({reason}): nothing of it was "
+            "run; bring it as safetensors"
+        ) from None
 
 
 def as_float32(tensors: Mapping[str, np.ndarray], source: str) -> dict[str, np.ndarray]:

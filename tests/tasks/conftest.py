@@ -1,15 +1,13 @@
-"""A tokenizer that knows a few words and all letters, and the real data where it lies at hand."""
+"""Tokenizers: one that knows a few words and all letters, and one of the real vocabulary."""
 
 from __future__ import annotations
 
 import string
-from pathlib import Path
 
 import pytest
 
 from electra_jax.data.tokenization import WordPieceTokenizer
 
-SHARED = Path(__file__).parents[2].parent / "shared/data"
 WORDS = "the a of cat dog sat on mat was born in who when where did paris france 1 ##s ##ing"
 
 
@@ -25,18 +23,5 @@ def tokenizer(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def real_tokenizer():
+def real_tokenizer(shared):
     return WordPieceTokenizer.from_vocab(shared("vocab/vocab.txt"))
-
-
-def shared(name):
-    path = SHARED / name
-    if not path.exists():
-        pytest.skip(f"{path} is not here")
-    return path
-
-
-@pytest.fixture(scope="session", name="shared")
-def shared_fixture():
-    """A function: the path of a file or directory of the real data; the test is skipped without."""
-    return shared

@@ -52,6 +52,9 @@ class Tokenizer(Protocol):
     def decode(self, ids: Sequence[int]) -> str:
         """Readable text of ids, special tokens spelled out."""
 
+    def piece(self, i: int) -> str:
+        """The piece of an id as the vocabulary spells it: "##ing" and the like."""
+
     def save(self, directory: str | Path) -> list[str]:
         """Writes the tokenizer's files to an existing directory and returns their names."""
 

@@ -262,6 +262,10 @@ class SentencePieceTokenizer:
             return SPECIAL_TOKENS[self._special_ids.index(i)]
         return self._processor.id_to_piece(i)
 
+    def piece(self, i: int) -> str:
+        """The piece of an id as the vocabulary spells it."""
+        return self._processor.id_to_piece(int(i))
+
     def save(self, directory: str | Path) -> list[str]:
         """Writes tokenizer.model and tokenizer_settings.json; returns the names."""
         directory = Path(directory)

@@ -262,6 +262,10 @@ class WordPieceTokenizer:
         """Text of ids: pieces joined to words, special tokens spelled out."""
         return self._backend.decode([int(i) for i in ids], skip_special_tokens=False)
 
+    def piece(self, i: int) -> str:
+        """The piece of an id as the vocabulary spells it."""
+        return self._backend.id_to_token(int(i))
+
     def save(self, directory: str | Path) -> list[str]:
         """Writes tokenizer.json (of the `tokenizers` library) and vocab.txt; returns the names."""
         directory = Path(directory)

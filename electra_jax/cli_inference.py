@@ -1,0 +1,150 @@
+"""The verbs of `electra-jax` that apply a pre-trained model to text."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from electra_jax.errors import UserError
+
+
+def add_inference(verbs) -> None:
+    """Adds `detect`, `fill-mask` and `embed`."""
+    parser = _add(verbs, "detect", "say which tokens of a text look replaced", _detect)
+    parser.add_argument("text", nargs="?", metavar="TEXT")
+    _add_file(parser)
+    parser.add_argument("--jsonl", action="store_true", help="print a JSON object a text")
+    parser.add_argument("--html", metavar="FILE", help="write a page that shades the tokens")
+    parser.add_argument(
+        "--windows", action="store_true", help="score long texts in windows instead of cutting them"
+    )
+    parser = _add(verbs, "fill-mask", "guess what is at [MASK]", _fill_mask)
+    parser.add_argument("text", nargs="?", metavar="TEXT")
+    _add_file(parser)
+    parser.add_argument("--top-k", type=int, default=5, metavar="K", help="guesses a mask (5)")
+    parser = _add(verbs, "embed", "write the encoder's vectors of texts", _embed)
+    parser.add_argument("--file", required=True, metavar="FILE", help="a text a line; -: stdin")
+    parser.add_argument(
+        "--output", required=True, metavar="FILE", help=".npy [texts, width], or .parquet"
+    )
+    parser.add_argument("--pooling", default="mean", choices=("mean", "cls", "tokens"))
+
+
+def _add(verbs, name: str, what: str, verb: Any) -> argparse.ArgumentParser:
+    parser = verbs.add_parser(name, help=what)
+    parser.add_argument(
+        "--model", required=True, metavar="DIR", help="a run, or a Hugging Face directory"
+    )
+    parser.add_argument("--batch-size", type=int, default=32, metavar="N")
+    parser.set_defaults(verb=verb, after_interrupt="nothing more was written")
+    return parser
+
+
+def _add_file(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--file", metavar="FILE", help="a text a line, instead of TEXT; -: stdin")
+
+
+def _texts(arguments: argparse.Namespace) -> Iterator[tuple[str, str]]:
+    """Every text and what is wrong with it ("" for nothing)."""
+    if getattr(arguments, "text", None) is not None:
+        if arguments.file is not None:
+            raise UserError("TEXT and --file are both given: leave one out")
+        yield arguments.text, ""
+        return
+    if arguments.file is None:
+        raise UserError("there is no text: give TEXT, or --file FILE")
+    standard = contextlib.nullcontext(sys.stdin.buffer)
+    try:
+        with standard if arguments.file == "-" else open(arguments.file, "rb") as lines:
+            for line in lines:
+                line = line.rstrip(b"\n").removesuffix(b"\r")
+                try:
+                    yield line.decode("utf-8"), ""
+                except UnicodeDecodeError as error:  # the other lines are none the worse for it
+                    yield "", f"not UTF-8 at byte {error.start}"
+    except OSError as error:
+        raise UserError(f"{arguments.file} cannot be read ({error.strerror})") from None
+
+
+def _model(arguments: argparse.Namespace) -> Any:
+    from electra_jax.inference import TextModel
+
+    return TextModel(arguments.model, batch_size=arguments.batch_size)
+
+
+def _detect(arguments: argparse.Namespace) -> None:
+    from electra_jax.detection_page import detection_page, detection_table
+
+    model = _model(arguments)
+    kept, given = ([], []) if arguments.html else (None, None)
+    problems: list[tuple[str, str]] = []
+
+    def texts() -> Iterator[str]:
+        for text, problem in _texts(arguments):
+            problems.append((text, problem))
+            yield text
+
+    # Both grow together: `detect` reads ahead, and answers in order.
+    width = shutil.get_terminal_size().columns
+    for number, detection in enumerate(model.detect(texts(), windows=arguments.windows)):
+        text, problem = problems[number]
+        problems[number] = ("", "")
+        if kept is not None:
+            kept.append(detection)
+            given.append(text)
+        if arguments.jsonl:
+            rounded = [round(float(p), 6) for p in detection.probabilities]
+            row: dict[str, Any] = {"tokens": detection.tokens, "probabilities": rounded}
+            row |= {"note": detection.note} if detection.note else {}
+            row |= {"error": problem} if problem else {}
+            print(json.dumps(row, ensure_ascii=False))
+        elif arguments.html is None:
+            print(problem or detection_table(detection, width=width, colour=sys.stdout.isatty()))
+    if kept is not None:
+        page = detection_page(given, kept, model=str(arguments.model))
+        try:
+            Path(arguments.html).write_text(page, encoding="utf-8")
+        except OSError as error:
+            raise UserError(
+                f"--html={arguments.html} cannot be written ({error.strerror})"
+            ) from None
+        print(arguments.html)
+
+
+def _fill_mask(arguments: argparse.Namespace) -> None:
+    model = _model(arguments)
+    texts = (text for text, _ in _texts(arguments))
+    for masks in model.fill_mask(texts, top_k=arguments.top_k):
+        print(json.dumps(masks, ensure_ascii=False))
+
+
+def _embed(arguments: argparse.Namespace) -> None:
+    import numpy as np
+
+    path, tokens = Path(arguments.output), arguments.pooling == "tokens"
+    if path.suffix not in (".npy", ".parquet") or (tokens and path.suffix == ".npy"):
+        wanted = ".parquet" if tokens else ".npy or .parquet"
+        raise UserError(f"--output={path} with --pooling {arguments.pooling}: end it in {wanted}")
+    texts = [text for text, _ in _texts(arguments)]
+    vectors = list(_model(arguments).embed(texts, pooling=arguments.pooling))
+    aside = path.with_name(path.name + ".tmp")
+    try:
+        if path.suffix == ".npy":
+            with open(aside, "wb") as file:
+                np.save(file, np.stack(vectors) if vectors else np.zeros((0, 0), np.float32))
+        else:
+            import pyarrow
+            import pyarrow.parquet
+
+            columns = {"text": texts, "vector": [vector.tolist() for vector in vectors]}
+            pyarrow.parquet.write_table(pyarrow.table(columns), aside)
+        aside.replace(path)
+    except OSError as error:
+        raise UserError(f"--output={path} cannot be written ({error.strerror})") from None
+    print(f"{len(vectors):,} texts: {path}")

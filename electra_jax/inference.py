@@ -1,0 +1,281 @@
+"""A pre-trained model applied to texts: which tokens look replaced, what a mask hides, vectors."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from electra_jax import parallel
+from electra_jax.errors import UserError
+from electra_jax.modeling import Electra, unstack_layers
+from electra_jax.pretrained import Pretrained, load_pretrained
+from electra_jax.run_config import PLATFORM_DEFAULTS
+
+# What rows are padded to; each is compiled once.
+_LENGTHS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+# Texts are sorted by length within so many batches.
+_CHUNK_BATCHES = 16
+POOLINGS = ("mean", "cls", "tokens")
+
+
+@dataclasses.dataclass(frozen=True)
+class Detection:
+    """What a discriminator says of a text.
+
+    Attributes:
+      tokens: the pieces that it was cut into, without special tokens.
+      offsets: int [tokens, 2], the characters [start, end) of the text that each is.
+      probabilities: float [tokens], of having been replaced.
+      note: what to know of it ("cut to ..."); "" for nothing.
+    """
+
+    tokens: list[str]
+    offsets: np.ndarray
+    probabilities: np.ndarray
+    note: str = ""
+
+
+def discriminate_rows(params: Any, batch: Mapping[str, jax.Array], *, apply_fn, pad: int):
+    """Probabilities of having been replaced: float32 [B, L] of `input_ids` int [B, L]."""
+    ids = jnp.asarray(batch["input_ids"], jnp.int32)
+    logits = apply_fn({"params": params}, ids, ids != pad, method="discriminate")
+    return jax.nn.sigmoid(logits)
+
+
+def generate_rows(params: Any, batch: Mapping[str, jax.Array], *, apply_fn, pad: int, top_k: int):
+    """The K likeliest pieces at `positions` int [B, P]: probabilities and ids, [B, P, K] each."""
+    ids = jnp.asarray(batch["input_ids"], jnp.int32)
+    positions = jnp.asarray(batch["positions"], jnp.int32)
+    logits = apply_fn({"params": params}, ids, positions, ids != pad, method="generate")
+    return jax.lax.top_k(jax.nn.softmax(logits), top_k)
+
+
+def embed_rows(params: Any, batch: Mapping[str, jax.Array], *, apply_fn, pad: int, pooling: str):
+    """Hidden states: float32 [B, L, D] ("tokens"), or [B, D], the mean of all or that of [CLS]."""
+    ids = jnp.asarray(batch["input_ids"], jnp.int32)
+    mask = ids != pad
+    hidden = apply_fn({"params": params}, ids, mask, method="encode").astype(jnp.float32)
+    if pooling == "tokens":
+        return hidden
+    if pooling == "cls":
+        return hidden[:, 0]
+    weights = mask / mask.sum(axis=1, keepdims=True)
+    return jnp.einsum("bl,bld->bd", weights, hidden, precision=jax.lax.Precision.HIGHEST)
+
+
+class TextModel:
+    """A model of a run or a Hugging Face directory, on the devices at hand.
+
+    Texts are batched by length; each padded length is compiled once, and kept in the compilation
+    cache.
+
+    Attributes:
+      pretrained: the model: config, parameters, tokenizer.
+      max_tokens: tokens of a text that fit, beside [CLS] and [SEP].
+    """
+
+    def __init__(
+        self, directory: Path | str | Pretrained, *, platform: str = "auto", batch_size: int = 32
+    ):
+        """Loads a model.
+
+        Args:
+          directory: where it is, or what `from_pretrained` gave.
+          platform: "auto", "cpu", "gpu" or "tpu".
+          batch_size: texts at a time, at most.
+
+        Raises:
+          UserError: if there is no model.
+        """
+        if batch_size < 1:
+            raise UserError(f"batch_size={batch_size} must be positive")
+        if not isinstance(directory, Pretrained):
+            directory = load_pretrained(directory, what="model")
+        self.pretrained = directory
+        defaults = PLATFORM_DEFAULTS[parallel.choose_platform(platform)]
+        parallel.enable_compilation_cache()
+        self._mesh = parallel.make_mesh(None if platform == "auto" else platform)
+        config = dataclasses.replace(
+            directory.config, dtype=defaults["dtype"], scan_layers=False, stacked_layers=False
+        )
+        self._apply_fn = Electra(config).apply
+        params = jax.tree.map(jnp.asarray, unstack_layers(directory.params))
+        self._params = parallel.replicate(params, self._mesh)
+        self._batch_size = -(-batch_size // self._mesh.size) * self._mesh.size
+        self._lengths = [n for n in _LENGTHS if n < config.max_positions] + [config.max_positions]
+        self._steps: dict[tuple, Any] = {}
+        self.max_tokens = config.max_positions - 2
+
+    def detect(self, texts: Iterable[str], *, windows: bool = False) -> Iterator[Detection]:
+        """What the discriminator says of each text, in order; an empty text has no tokens.
+
+        Args:
+          texts: read as they are needed.
+          windows: texts that are too long are scored in windows that overlap by half, each token
+            where it has most context; else they are cut, and the note says so.
+
+        Raises:
+          UserError: if the model has no discriminator.
+        """
+        self._require("discriminator_head", "discriminator")
+        step = self._step(discriminate_rows)
+        for chunk in self._chunks(texts):
+            encoded = [self.pretrained.tokenizer.encode_with_offsets(text) for text in chunk]
+            pieces = [
+                self._windows(len(ids)) if windows else [(0, min(len(ids), self.max_tokens))]
+                for ids, _ in encoded
+            ]
+            rows = [
+                ids[start:end]
+                for (ids, _), parts in zip(encoded, pieces, strict=True)
+                for start, end in parts
+                if end > start
+            ]
+            outputs = iter(self._run(step, rows))
+            for (ids, offsets), parts in zip(encoded, pieces, strict=True):
+                scored = min(len(ids), parts[-1][1])
+                probabilities = np.zeros(scored, np.float32)
+                context = np.full(scored, -1)
+                for start, end in parts:
+                    if end == start:
+                        continue
+                    places = np.arange(start, end)
+                    found = np.minimum(places - start, end - 1 - places)
+                    better = found > context[start:end]
+                    context[start:end][better] = found[better]
+                    probabilities[start:end][better] = next(outputs)[1 : end - start + 1][better]
+                note = "" if scored == len(ids) else f"cut to {scored:,} of {len(ids):,} tokens"
+                tokens = [self.pretrained.tokenizer.piece(i) for i in ids[:scored].tolist()]
+                yield Detection(tokens, offsets[:scored], probabilities, note)
+
+    def fill_mask(self, texts: Iterable[str], *, top_k: int = 5) -> Iterator[list[list[dict]]]:
+        """The generator's best pieces for each "[MASK]" of each text.
+
+        Returns:
+          For each text and each of its masks, `top_k` dicts of `token` and `probability`.
+
+        Raises:
+          UserError: if the model has no generator, or a text no mask or too many tokens.
+        """
+        self._require("generator_head", "generator")
+        size = self.pretrained.config.vocab_size
+        if not 1 <= top_k <= size:
+            raise UserError(f"top_k={top_k} must lie in [1, {size}]")
+        step = self._step(generate_rows, top_k=top_k)
+        tokenizer, mask = self.pretrained.tokenizer, self.pretrained.tokenizer.special_ids.mask
+        for chunk in self._chunks(texts):
+            rows = []
+            for text in chunk:
+                parts = tokenizer.encode_batch(text.split("[MASK]"))
+                ids = list(itertools.chain.from_iterable([*part, mask] for part in parts))[:-1]
+                if mask not in ids:
+                    raise UserError(f"text {text[:60]!r} has no [MASK]: put one where to guess")
+                if len(ids) > self.max_tokens:
+                    raise UserError(
+                        f"text {text[:60]!r} has {len(ids):,} tokens, and the model takes "
+                        f"{self.max_tokens:,}: shorten it"
+                    )
+                rows.append(np.array(ids))
+            places = [np.flatnonzero(row == mask) + 1 for row in rows]
+            most = 1 << (max(map(len, places)) - 1).bit_length()  # few shapes to compile
+            padded = np.stack([np.pad(place, (0, most - len(place))) for place in places])
+            outputs = self._run(step, rows, positions=padded)
+            for place, (probabilities, ids) in zip(places, outputs, strict=True):
+                yield [
+                    [
+                        {"token": tokenizer.piece(i), "probability": float(p)}
+                        for p, i in zip(of_mask, ids[k].tolist(), strict=True)
+                    ]
+                    for k, of_mask in enumerate(probabilities[: len(place)])
+                ]
+
+    def embed(self, texts: Iterable[str], *, pooling: str = "mean") -> Iterator[np.ndarray]:
+        """The encoder's vectors of each text; one that is too long is cut.
+
+        Args:
+          texts: read as they are needed.
+          pooling: "mean" over all its tokens or that of "cls": [D]; "tokens": [tokens, D], without
+            special ones.
+
+        Raises:
+          UserError: for another pooling.
+        """
+        if pooling not in POOLINGS:
+            raise UserError(f"pooling={pooling!r} is unknown: use one of {', '.join(POOLINGS)}")
+        step = self._step(embed_rows, pooling=pooling)
+        for chunk in self._chunks(texts):
+            ids = self.pretrained.tokenizer.encode_batch(chunk)
+            rows = [np.array(row[: self.max_tokens], np.int64) for row in ids]
+            for row, output in zip(rows, self._run(step, rows), strict=True):
+                yield output[1 : 1 + len(row)] if pooling == "tokens" else output
+
+    def _require(self, part: str, what: str) -> None:
+        if part not in self.pretrained.params:
+            raise UserError(f"the model has no {what}: give a run of train.py, or a model with one")
+
+    def _step(self, function: Callable, **kwargs) -> Any:
+        """The compiled form of a pure function, made once."""
+        key = (function, *sorted(kwargs.items()))
+        if key not in self._steps:
+            pad = self.pretrained.tokenizer.special_ids.pad
+            step = functools.partial(function, apply_fn=self._apply_fn, pad=pad, **kwargs)
+            self._steps[key] = parallel.parallelize(step, self._mesh, donate_state=False)
+        return self._steps[key]
+
+    def _chunks(self, texts: Iterable[str]) -> Iterator[list[str]]:
+        texts = iter(texts)
+        while chunk := list(itertools.islice(texts, _CHUNK_BATCHES * self._batch_size)):
+            yield chunk
+
+    def _windows(self, length: int) -> list[tuple[int, int]]:
+        """Stretches [start, end) of tokens that fit, overlapping by half."""
+        if length <= self.max_tokens:
+            return [(0, length)]
+        stride = max(1, self.max_tokens // 2)
+        starts = [*range(0, length - self.max_tokens, stride), length - self.max_tokens]
+        return [(start, start + self.max_tokens) for start in starts]
+
+    def _run(self, step: Any, rows: Sequence[np.ndarray], **arrays: np.ndarray) -> list[Any]:
+        """A step's outputs for rows of ids (special ones are added), in the rows' order.
+
+        Args:
+          step: from `_step`.
+          rows: int [tokens] each.
+          arrays: [rows, ...], given to the step with the rows.
+        """
+        special = self.pretrained.tokenizer.special_ids
+        results: list[Any] = [None] * len(rows)
+        lengths = np.array([len(row) + 2 for row in rows], np.int64)
+        order = np.argsort(lengths, kind="stable")
+        for start in range(0, len(rows), self._batch_size):
+            chosen = order[start : start + self._batch_size]
+            length = next(n for n in self._lengths if n >= lengths[chosen].max())
+            size = self._size_of(len(chosen))
+            ids = np.full((size, length), special.pad, np.int32)
+            ids[:, 0], ids[:, 1] = special.cls, special.sep
+            for place, row in enumerate(chosen):
+                ids[place, 1 : lengths[row] - 1] = rows[row]
+                ids[place, lengths[row] - 1] = special.sep
+            batch = {"input_ids": ids}
+            for name, values in arrays.items():
+                batch[name] = np.zeros((size, *values.shape[1:]), np.int32)
+                batch[name][: len(chosen)] = values[chosen]
+            outputs = jax.device_get(step(self._params, batch))
+            for place, row in enumerate(chosen):
+                results[row] = jax.tree.map(lambda x: x[place], outputs)  # noqa: B023
+        return results
+
+    def _size_of(self, count: int) -> int:
+        """Rows of a batch that holds so many: a power of four of them, few shapes to compile."""
+        size = self._mesh.size
+        while size < count:
+            size *= 4
+        return min(size, self._batch_size)

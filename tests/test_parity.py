@@ -1,0 +1,94 @@
+"""Our logits and hidden states beside transformers' on PyTorch; `make test-parity` runs it."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from test_convert import write_run
+
+from electra_jax.config import ElectraConfig
+from electra_jax.convert import to_hugging_face_directory
+from electra_jax.data.tokenization import WordPieceTokenizer
+from electra_jax.modeling import Electra
+
+torch = pytest.importorskip("torch", exc_type=ImportError)
+transformers = pytest.importorskip("transformers")
+
+SIZES = {
+    "tiny": ElectraConfig(
+        vocab_size=1000, embedding_size=32, hidden_size=64, num_layers=2, num_heads=2
+    ),
+    "small": ElectraConfig.small(),
+    "base": ElectraConfig.base(),
+    "large": ElectraConfig.large(),
+}
+
+
+@pytest.mark.parametrize(
+    "size", ["tiny", "small", *(pytest.param(s, marks=pytest.mark.slow) for s in ("base", "large"))]
+)
+def test_logits_and_hidden_states_are_theirs(size, tmp_path, capsys):
+    config = dataclasses.replace(SIZES[size], scan_layers=True)
+    shapes = jax.eval_shape(Electra(config).init, jax.random.key(0), np.zeros((1, 8), np.int32))
+    rng = np.random.default_rng(0)
+
+    def draw(path, leaf):
+        if path[-1].key == "scale":
+            return rng.normal(1, 0.1, leaf.shape).astype(np.float32)
+        # Every tensor counts, and activations keep their size from layer to layer.
+        return rng.normal(0, leaf.shape[-2] ** -0.5 if leaf.ndim > 1 else 0.1, leaf.shape).astype(
+            np.float32
+        )
+
+    params = jax.tree_util.tree_map_with_path(draw, shapes["params"])
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    vocabulary += [f"word{i}" for i in range(config.vocab_size - 5)]
+    (tmp_path / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
+    tokenizer = WordPieceTokenizer.from_vocab(tmp_path / "vocab.txt")
+    write_run(tmp_path / "run", config, params, tokenizer)
+    output = tmp_path / "converted"
+    to_hugging_face_directory(tmp_path / "run", output)
+
+    ids = rng.integers(5, config.vocab_size, (3, 48))
+    types, mask = np.zeros_like(ids), np.ones_like(ids)
+    types[:, 20:], mask[1, 30:], mask[2, 40:] = 1, 0, 0
+    arrays = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+    theirs = {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+    @jax.jit
+    def ours(params, ids, mask, types):
+        positions = np.broadcast_to(np.arange(48), (3, 48))
+        model, variables = Electra(config), {"params": params}
+        return {
+            "hidden": model.apply(variables, ids, mask, types, method="encode"),
+            "discriminator": model.apply(variables, ids, mask, types, method="discriminate"),
+            "generator": model.apply(variables, ids, positions, mask, types, method="generate"),
+        }
+
+    with jax.default_matmul_precision("highest"):
+        found = jax.device_get(ours(params, ids, mask, types))
+    found["generator"] = found["generator"][..., : config.vocab_size]
+    for part, architecture in (
+        ("discriminator", "ElectraForPreTraining"),
+        ("generator", "ElectraForMaskedLM"),
+    ):
+        model, info = getattr(transformers, architecture).from_pretrained(
+            output / part, output_loading_info=True
+        )
+        assert not any(info.values()), info
+        with torch.no_grad():
+            outputs = model.eval()(**theirs, output_hidden_states=True)
+        compared = {part: outputs.logits.numpy()}
+        if part == "discriminator":
+            compared["hidden"] = outputs.hidden_states[-1].numpy()
+        for name, expected in compared.items():
+            difference = np.abs(found[name] - expected)[mask == 1].max()
+            largest = np.abs(expected[mask == 1]).max()
+            with capsys.disabled():
+                print(
+                    f"\n{size} {name}: largest difference {difference:.1e} of values up to "
+                    f"{largest:.1f} (transformers {transformers.__version__})",
+                    end="",
+                )
+            assert difference < 1e-5
