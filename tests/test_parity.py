@@ -92,3 +92,23 @@ def test_logits_and_hidden_states_are_theirs(size, tmp_path, capsys):
                     end="",
                 )
             assert difference < 1e-5
+
+
+def test_a_pickle_of_tensors_is_read_and_one_of_code_is_not(tmp_path, capfd):
+    from electra_jax.errors import UserError
+    from electra_jax.hugging_face.files import read_tensors
+
+    tensors = {"electra.embeddings.LayerNorm.gamma": torch.arange(4.0)}
+    torch.save(tensors, tmp_path / "pytorch_model.bin")
+    found, files = read_tensors(tmp_path)
+    assert files == ["pytorch_model.bin"]
+    np.testing.assert_array_equal(found["electra.embeddings.LayerNorm.gamma"], np.arange(4.0))
+
+    class Harmful:
+        def __reduce__(self):
+            return print, ("this was run",)
+
+    torch.save({"x": Harmful()}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(UserError, match="nothing of it was run"):
+        read_tensors(tmp_path)
+    assert "this was run" not in capfd.readouterr().out
