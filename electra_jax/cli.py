@@ -170,6 +170,10 @@ def _add_predict(verbs) -> None:
         "file", metavar="FILE", help="in the task's format, or .txt with one text a line"
     )
     parser.add_argument("--output", metavar="FILE", help="JSON lines; standard output by default")
+    for column, what in (("text", "the text"), ("text-b", "the second text"), ("id", "ids")):
+        parser.add_argument(
+            f"--{column}-column", metavar="NAME", help=f"of {what}, if not as in training"
+        )
     parser.add_argument("--batch-size", type=int, default=32, metavar="N")
     parser.set_defaults(verb=_predict, after_interrupt="nothing was written")
 
@@ -245,7 +249,9 @@ def _predict(arguments: argparse.Namespace) -> None:
     if arguments.batch_size < 1:
         raise UserError(f"--batch-size={arguments.batch_size} must be positive")
     predictor = Predictor(arguments.model, batch_size=arguments.batch_size)
-    rows = predictor.predict_file(arguments.file)
+    named = {name: getattr(arguments, f"{name}_column") for name in ("text", "text_b", "id")}
+    named = {name: column for name, column in named.items() if column is not None}
+    rows = predictor.predict_file(arguments.file, columns_called=named)
     if arguments.output:
         write_rows(arguments.output, rows)
         return

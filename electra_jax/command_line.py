@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import signal
@@ -38,7 +39,7 @@ def run(main: Callable[[], object], *, after_interrupt: str = "nothing was finis
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Another one is too late.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Another one ends it at once.
         print(f"\ninterrupted: {after_interrupt}", file=sys.stderr)
         return 130
     return 0
@@ -61,6 +62,7 @@ def parse_config(
     Raises:
       UserError: for a missing file, an unknown flag or field, or a value of the wrong type.
     """
+    _check_config_file(argv)
     values = flags.FlagValues()
     config_flags.DEFINE_config_file(
         "config",
@@ -86,6 +88,19 @@ def parse_config(
     except (flags.Error, OSError, KeyError, TypeError, ValueError, SyntaxError) as error:
         raise UserError(" ".join(str(error).split())) from error
     return config, workdir
+
+
+def _check_config_file(argv: Sequence[str]) -> None:
+    """Raises UserError if the file of --config=FILE[:ARGUMENT] is not there."""
+    for name, value in itertools.zip_longest(argv, argv[1:], fillvalue=""):
+        flag, is_joined, joined = name.partition("=")
+        if flag in ("--config", "-config"):
+            path = (joined if is_joined else value).partition(":")[0]
+            if path and not os.path.isfile(path):
+                raise UserError(
+                    f"--config={path} is no file: give the path of a config, such as the ones in "
+                    "configs/ of the repository"
+                )
 
 
 def _unknown_field(message: str, argv: Sequence[str]) -> str:

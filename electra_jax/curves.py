@@ -36,18 +36,28 @@ def draw_curves(
 
     figure = Figure(figsize=(10, 7), layout="constrained")
     figure.suptitle(title)
-    for axes, (metric, panel_title) in zip(figure.subplots(2, 2).flat, panels, strict=False):
-        for split, style in (("train", "-"), ("eval", "o-")):
+    styles = (("train", "training", "C0"), ("eval", "held out", "C1"))
+    last = max((row["step"] for row in rows), default=1)
+    for axes, panel in zip(figure.subplots(2, 2).flat, [*panels, None, None, None], strict=False):
+        if panel is None:
+            axes.set_axis_off()
+            continue
+        metric, panel_title = panel
+        for split, label, colour in styles:
             points = [
                 (row["step"], row[metric])
                 for row in rows
                 if row["split"] == split and row.get(metric) is not None
             ]
             if points:
-                label = "training" if split == "train" else "held out"
-                axes.plot(*zip(*points, strict=True), style, label=label, markersize=3)
+                # A few points are no curve: they must be seen one by one.
+                marker = "o" if split == "eval" or len(points) < 5 else ""
+                steps, values = zip(*points, strict=True)
+                axes.plot(steps, values, color=colour, label=label, marker=marker, markersize=4)
         axes.set_title(panel_title, fontsize=10)
         axes.set_xlabel("step")
+        axes.set_xlim(0, last * 1.02)
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend(fontsize=8)

@@ -85,7 +85,8 @@ def load_pretrained(directory: Path | str, *, what: str = "pretrained") -> Pretr
     directory = Path(directory)
     if not directory.is_dir():
         raise UserError(f"{what}={directory} does not exist: give a directory with a model")
-    for place in (directory, directory / "model"):  # where fine-tuning leaves its best one
+    # Where fine-tuning leaves the best model, of a run and of a trial.
+    for place in (directory / "model", directory / "best", directory):
         if (place / "checkpoints").is_dir():
             params, metadata = load_params(place)
             fields = {field.name for field in dataclasses.fields(ElectraConfig)}

@@ -53,8 +53,9 @@ def describe(config: ml_collections.ConfigDict, setup: Setup) -> str:
     """What is about to run, in a few lines."""
     encoder = setup.model.config
     sizes = ", ".join(f"{len(dev.split.examples):,} of {name}" for name, dev in setup.dev.items())
+    kind = "" if setup.task.kind == setup.task.name else f" ({setup.task.kind})"
     lines = [
-        f"{setup.task.name} ({setup.task.kind}) from {config.pretrained}: "
+        f"{setup.task.name}{kind} from {config.pretrained}: "
         f"{encoder.num_layers} layers of {encoder.hidden_size}, {encoder.dtype}, "
         f"{parallel.describe_devices(setup.mesh)}",
         f"{len(setup.train):,} rows to train on, examples to evaluate on: {sizes}",
@@ -64,10 +65,25 @@ def describe(config: ml_collections.ConfigDict, setup: Setup) -> str:
 
 def summarize(summary: Mapping[str, Any], workdir: Path) -> str:
     """The results in words."""
-    lines = ["", f"{summary['task']}, {len(summary['trials'])} trials, on dev:"]
-    for name, value in summary["median"].items():
-        spread = f"mean {summary['mean'][name]:.2f} +- {summary['standard_deviation'][name]:.2f}"
-        lines.append(f"  {name:20} median {value:.2f}, {spread}")
+    main, setting = summary["main_metric"], summary["setting"]
+    chosen = [trial for trial in summary["trials"] if setting.items() <= trial.items()]
+    count = f"{len(chosen)} trial" + "s" * (len(chosen) != 1)
+    if len(chosen) < len(summary["trials"]):
+        count += (
+            f" of {len(summary['trials'])}, those with learning rate "
+            f"{setting['learning_rate']:g} and {setting['num_epochs']:g} epochs"
+        )
+    lines = ["", f"{summary['task']}, {count}, on dev (models are chosen by {main}):"]
+    for name in sorted(summary["median"], key=lambda name: name != main):
+        line = f"  {name:20} median {summary['median'][name]:.2f}"
+        if len(chosen) > 1:
+            deviation = summary["standard_deviation"][name]
+            line += f", mean {summary['mean'][name]:.2f} +- {deviation:.2f}"
+        lines.append(line)
+    best = next(t for t in summary["trials"] if t["number"] == summary["best_trial"])
+    for split, metrics in best.get("test_metrics", {}).items():
+        found = ", ".join(f"{name} {value:.2f}" for name, value in metrics.items())
+        lines.append(f"  {split + ', best trial':20} {found}")
     lines += [
         f"  all results          {workdir / 'results.json'}",
         f"  the best model       {workdir / 'model'}",

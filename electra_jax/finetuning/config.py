@@ -81,6 +81,9 @@ _CHECKS = {
     "evals_per_epoch": (_positive, "must be positive"),
     "seed": (lambda value: 0 <= value < 2**31, "must lie in [0, 2**31)"),
     "data.num_lengths": (_positive, "must be positive"),
+    "data.max_length": (lambda value: value >= 8, "must be at least 8"),
+    "data.stride": (_positive, "must be positive"),
+    "data.max_question_length": (_positive, "must be positive"),
     "data.dev_share": (lambda value: 0 <= value < 1, "must lie in [0, 1)"),
     "optimizer.warmup_proportion": (lambda value: 0 <= value <= 1, "must lie in [0, 1]"),
     "optimizer.layer_decay": (lambda value: 0 < value <= 1, "must lie in (0, 1]"),
@@ -93,6 +96,7 @@ _CHOICES = {
     "platform": PLATFORMS,
     "select": ("best", "last"),
     "data.bad_rows": (None, "refuse", "skip"),
+    "data.tag_scheme": ("as_file", "bioes"),
     "train.on_nonfinite": ("raise", "skip"),
     "model.dtype": ("auto", "float32", "bfloat16"),
     "model.scan_layers": ("auto", *LAYER_LOOPS),
@@ -127,6 +131,15 @@ def check_values(config: ml_collections.ConfigDict) -> None:
     for name in ("grid.learning_rates", "grid.num_epochs"):
         if not all(isinstance(value, int | float) and value > 0 for value in flat[name]):
             raise UserError(f"{name}={flat[name]} must be positive numbers")
+    if len(config.data.labels) == 1 and "," in str(config.data.labels[0]):
+        raise UserError(
+            f"data.labels={config.data.labels} is one label: write several as "
+            "--config.data.labels=\"('a', 'b')\""
+        )
+    if config.data.multilabel and config.task != "classification":
+        raise UserError(
+            f"data.multilabel=True means nothing for task {config.task!r}: it is for classification"
+        )
     if config.logging.wandb and importlib.util.find_spec("wandb") is None:
         raise UserError(
             "logging.wandb=True but wandb is not installed: pip install wandb, or leave it off"

@@ -38,7 +38,7 @@ def write_results(workdir: Path, task: Task, trials: Sequence[Mapping[str, Any]]
 
     Returns:
       What was written: `task`, `main_metric`, `trials`, `setting`, `median`, `mean`,
-      `standard_deviation` (0 for a single trial), `best_trial`.
+      `standard_deviation` (None of a single trial), `best_trial`.
     """
     settings: dict[tuple, list[Mapping[str, Any]]] = {}
     for trial in trials:
@@ -58,7 +58,7 @@ def write_results(workdir: Path, task: Task, trials: Sequence[Mapping[str, Any]]
         "median": {name: statistics.median(values) for name, values in columns.items()},
         "mean": {name: statistics.fmean(values) for name, values in columns.items()},
         "standard_deviation": {
-            name: statistics.stdev(values) if len(values) > 1 else 0.0
+            name: statistics.stdev(values) if len(values) > 1 else None
             for name, values in columns.items()
         },
         "best_trial": best["number"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,11 +94,17 @@ class Predictor:
         outputs = [self._run(self._params, batches.batch_at(i)) for i in range(batches.num_batches)]
         return decode(self.space, batches.restore(jax.device_get(outputs)), examples, features)
 
-    def predict_file(self, path: Path | str) -> list[dict[str, Any]]:
+    def predict_file(
+        self, path: Path | str, *, columns_called: Mapping[str, str] | None = None
+    ) -> list[dict[str, Any]]:
         """A row for every example of a file in the task's format, or of a .txt with a text a line.
+
+        Args:
+          path: the file.
+          columns_called: as of `tasks.read_file`.
 
         Raises:
           UserError: if the file cannot be read, naming the line.
         """
-        examples = read_file(self.task, path).examples
+        examples = read_file(self.task, path, columns_called=columns_called).examples
         return prediction_rows(examples, self.predict(examples))

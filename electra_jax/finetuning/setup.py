@@ -27,6 +27,7 @@ from electra_jax.tasks import (
     make_features,
     read_split,
 )
+from electra_jax.tasks.outputs import submission_problem
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,9 +132,20 @@ def set_up(config: ml_collections.ConfigDict) -> Setup:
             else f"{name} is not there: not evaluated"
             for name in data.absent
         ]
-        + [f"train: {line}" for line in train.lines()],
+        + [f"train: {line}" for line in train.lines()]
+        + _submission_notes(tests),
         fingerprint=_fingerprint(pretrained, data.train, data.dev),
     )
+
+
+def _submission_notes(tests: Mapping[str, EvaluatedSplit]) -> list[str]:
+    """Why a test split gets no file for GLUE's leaderboard, where it has one."""
+    notes = []
+    for name, test in tests.items():
+        if test.task.splits[test.split.name].submission:
+            problem = submission_problem(test.task, test.split.name, test.split.examples)
+            notes += [f"{name}: no file for GLUE's leaderboard: {problem}"] if problem else []
+    return notes
 
 
 def _fingerprint(pretrained: Pretrained, train: Split, dev: Mapping[str, Split]) -> str:

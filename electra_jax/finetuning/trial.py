@@ -75,18 +75,22 @@ class Programs:
         restored = evaluated.batches.restore(jax.device_get(outputs))
         return decode(self._setup.space, restored, evaluated.split.examples, evaluated.features)
 
+    def score(self, evaluated: EvaluatedSplit, predictions: Any) -> dict[str, float]:
+        """Metrics of predictions for a split that has labels."""
+        return score(
+            evaluated.task,
+            self._setup.space,
+            evaluated.split.examples,
+            predictions,
+            null_threshold=self._config.data.null_threshold,
+        )
+
     def metrics(self, params: Any) -> tuple[dict[str, float], dict[str, Any]]:
         """Metrics on the dev splits, the first one's under their own names, and predictions."""
         metrics, predictions = {}, {}
         for number, (name, evaluated) in enumerate(self._setup.dev.items()):
             predictions[name] = self.predict(params, evaluated)
-            found = score(
-                self._setup.task,
-                self._setup.space,
-                evaluated.split.examples,
-                predictions[name],
-                null_threshold=self._config.data.null_threshold,
-            )
+            found = self.score(evaluated, predictions[name])
             suffix = "_" + name.removeprefix("dev_") if number else ""
             metrics |= {f"{metric}{suffix}": value for metric, value in found.items()}
         return metrics, predictions
@@ -103,13 +107,16 @@ class Selection:
             self.improves(row)
 
     def improves(self, metrics: Mapping[str, Any]) -> bool:
-        """Takes an evaluation; returns whether it is the best (of equal ones the first)."""
+        """Takes an evaluation; returns whether it is the best (of equal ones the last).
+
+        Where a metric has reached its ceiling, more training still makes the model surer.
+        """
         value = metrics[self._metric]
         value = -math.inf if value is None or math.isnan(value) else value
-        better = value > self._best or self._best == -math.inf
+        self._since = 0 if value > self._best else self._since + 1
+        is_best = value >= self._best
         self._best = max(self._best, value)
-        self._since = 0 if better else self._since + 1
-        return better
+        return is_best
 
     def is_finished(self) -> bool:
         """Whether there have been as many evaluations without a better one as it has patience."""
@@ -194,12 +201,15 @@ def run_trial(
             tokens = sum(int(split.features.lengths.sum()) for split in setup.dev.values())
             return metrics | {"tokens": float(tokens)}
 
-        fit(
+        state = fit(
             state,
             programs.train_step,
             lambda step: batches.batch_at(step, local),
             num_steps=num_steps,
-            cadence=Cadence(config.train.log_every, eval_every, config.train.checkpoint_every),
+            # A row at least at each evaluation: a short training has a curve, too.
+            cadence=Cadence(
+                min(config.train.log_every, eval_every), eval_every, config.train.checkpoint_every
+            ),
             log=log,
             evaluate=evaluate,
             save=lambda state, window: checkpointer.save(
@@ -207,6 +217,11 @@ def run_trial(
             ),
             is_finished=selection.is_finished,
         )
+        if int(state.step) < num_steps:
+            say(
+                f"trial {trial.number} stopped at step {int(state.step):,} of {num_steps:,}: "
+                f"{setup.task.main_metric} has not become better in {config.patience} evaluations"
+            )
     return finish_trial(config, setup, programs, trial, directory)
 
 
@@ -245,6 +260,8 @@ def keep_model(
     }
     save_params(directory, int(state.step), state.params, json.loads(json.dumps(metadata)))
     if parallel.is_main_process():
+        # For people; programs read it from the checkpoint.
+        write_aside(directory / "model.json", json.dumps(metadata, indent=2) + "\n")
         (directory / "tokenizer").mkdir(exist_ok=True)
         setup.pretrained.tokenizer.save(directory / "tokenizer")
 
@@ -261,11 +278,17 @@ def finish_trial(
     params = parallel.replicate(jax.tree.map(jnp.asarray, params), setup.mesh)
     metrics, predictions = programs.metrics(params)
     steps = [int(path.name) for path in (directory / "best" / "checkpoints").iterdir()]
-    result = trial._asdict() | {"step": max(steps), "metrics": metrics}
-    if not parallel.is_main_process():
-        return result
     splits = [(name, setup.dev[name], predictions[name]) for name in setup.dev]
     splits += [(name, test, programs.predict(params, test)) for name, test in setup.test.items()]
+    scored = {
+        name: programs.score(test, predicted)
+        for name, test, predicted in splits[len(setup.dev) :]
+        if test.split.labelled
+    }
+    result = trial._asdict() | {"step": max(steps), "metrics": metrics}
+    result |= {"test_metrics": scored} if scored else {}
+    if not parallel.is_main_process():
+        return result
     for name, evaluated, predicted in splits:
         write_outputs(
             directory / "predictions",

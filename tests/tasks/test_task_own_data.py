@@ -205,11 +205,26 @@ def test_new_text_to_predict(tmp_path):
     task = own_task("classification", labels=["x", "y"])
     path = write(tmp_path / "new.txt", "first text\n\nsecond, text\n")
     assert read_file(task, path).examples == [
-        ("0", "first text", None, None), ("1", "second, text", None, None),
+        ("0", "first text", None, None), ("1", "", None, None), ("2", "second, text", None, None),
     ]  # fmt: skip
+    with pytest.raises(UserError, match="one text a line, and 'sentence2' is needed, too"):
+        read_file(get_task("rte"), path)
     path = write(tmp_path / "new.tsv", "index\tsentence\n5\tno header in training\n")
     assert read_file(get_task("cola"), path).examples == [
         ("5", "no header in training", None, None)]  # fmt: skip
+
+
+def test_columns_may_be_called_otherwise_in_new_files(tmp_path):
+    path = write(tmp_path / "new.csv", "key,first,second\nq7,hello,you\n")
+    called = {"id": "key", "text": "first", "text_b": "second"}
+    for task in (own_task("classification", labels=["x", "y"]), get_task("rte")):
+        assert read_file(task, path, columns_called=called).examples == [
+            ("q7", "hello", "you", None)
+        ]
+    with pytest.raises(UserError, match="has no column 'none'"):
+        read_file(own_task("classification"), path, columns_called={"text": "none"})
+    with pytest.raises(UserError, match="files of task tagging have no columns to name"):
+        read_file(get_task("tagging"), path, columns_called={"text": "none"})
 
 
 def test_damaged_archive(tmp_path):
@@ -269,4 +284,4 @@ def test_any_bytes_are_rows_or_a_named_error(tmp_path_factory, content, ending):
             assert found.examples
             for example in found.examples:
                 example.text.encode()
-                assert example.text.strip()
+                assert example.text.strip() or ending == ".txt"

@@ -90,11 +90,22 @@ def test_bad_lines(tmp_path, line, message):
 
 
 def test_words_alone(tmp_path):
-    path = write(tmp_path, "The\ncat\n\nsits here\n", "new.txt")
+    path = write(tmp_path, "The\ncat\n\nsits here\n", "new.conll")
     with pytest.raises(UserError, match="line 1: 1 columns instead of a word and its tag"):
         read_file(get_task("tagging"), path, labelled=True)
     found = read_file(get_task("tagging"), path)
     assert found.examples == [("0", ("The", "cat"), None), ("1", ("sits",), None)]
+
+
+def test_a_text_file_to_tag_has_a_sentence_a_line(tmp_path):
+    path = write(tmp_path, "Mary Novak moved\n\n  John\t likes it \r\n", "new.txt")
+    assert read_file(get_task("tagging"), path).examples == [
+        ("0", ("Mary", "Novak", "moved"), None), ("2", ("John", "likes", "it"), None),
+    ]  # fmt: skip
+    for columns in ("Mary\nlikes\n\nJohn\n", "Mary B-PER\nlikes O\n\nJohn B-PER\n"):
+        path = write(tmp_path, columns, "new.txt")
+        with pytest.raises(UserError, match="is read as a sentence a line: call it .conll"):
+            read_file(get_task("tagging"), path)
 
 
 def test_types_may_have_dashes(tmp_path):

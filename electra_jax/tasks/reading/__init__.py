@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from electra_jax.data.permutation import permute
@@ -10,7 +10,7 @@ from electra_jax.errors import UserError
 from electra_jax.tasks.examples import Example, Reading, ReadingCounts, Split, TextExample
 from electra_jax.tasks.reading.questions import Purpose, read_mrqa, read_squad
 from electra_jax.tasks.reading.tables import read_table
-from electra_jax.tasks.reading.tagged import read_conll
+from electra_jax.tasks.reading.tagged import read_conll, read_sentences
 from electra_jax.tasks.reading.tfds_glue import PREFIX, read_tfds
 from electra_jax.tasks.table import Columns, SplitFiles, Task
 
@@ -61,14 +61,16 @@ def read_file(
     labelled: bool = False,
     labels: Sequence[str] = (),
     bad_rows: str | None = None,
+    columns_called: Mapping[str, str] | None = None,
 ) -> Split:
     """Reads a file of its own in the task's format, for prediction or scoring.
 
     Args:
       task: the task; its last dev split says what the columns are called.
-      path: the file. For texts, a .txt file has one a line.
+      path: the file. A .txt file without labels has a text, or a sentence to tag, a line.
       labelled: whether it has labels.
       labels, bad_rows: as in `read_split`.
+      columns_called: names of the columns "text", "text_b" and "id", where they are others.
 
     Raises:
       UserError: as `read_split`.
@@ -78,9 +80,20 @@ def read_file(
         columns = columns._replace(label=None)
         if columns.without_header:  # GLUE's own test files have one.
             columns = task.splits[task.test_splits[-1]].columns
+    if columns_called and columns is None:
+        raise UserError(
+            f"{', '.join(columns_called)}: files of task {task.name} have no columns to name"
+        )
+    if columns_called:
+        columns = columns._replace(**columns_called)
+        if "text_b" in columns_called:
+            columns = columns._replace(text_b_is_optional=False)
     reading = Reading(str(path), bad_rows or task.bad_rows)
     purpose = Purpose(False, labelled, task.has_unanswerable)
-    examples = _read(task, Path(path), columns, purpose, labels, reading)
+    if task.format == "conll" and not labelled and Path(path).suffix.lower() == ".txt":
+        examples = read_sentences(Path(path), reading)
+    else:
+        examples = _read(task, Path(path), columns, purpose, labels, reading)
     return _split(Path(path).name, reading, examples, labelled)
 
 

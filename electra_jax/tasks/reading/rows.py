@@ -122,9 +122,21 @@ def jsonl_rows(path: Path, reading: Reading) -> Iterator[tuple[int, dict]]:
 
 
 def text_rows(path: Path, column: str) -> Iterator[tuple[int, dict]]:
-    """Lines of a text file as the one field `column`; blank ones are left out."""
-    for number, line in _lines(path):
-        yield number, {column: line.rstrip("\r")}
+    """Every line of a text file as the one field `column`, blank ones, too: none is lost."""
+    for number, line in enumerate(text_lines(path), start=1):
+        yield number, {column: line}
+
+
+def text_lines(path: Path) -> list[str]:
+    """The lines of a text file, without their ends.
+
+    Raises:
+      UserError: if it cannot be read.
+    """
+    lines = read_text(path).split("\n")
+    if not lines[-1]:
+        lines.pop()
+    return [line.rstrip("\r") for line in lines]
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:

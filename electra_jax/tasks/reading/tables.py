@@ -75,7 +75,7 @@ def parse_label(value: Any, kind: str, labels: Sequence[str], separator: str = "
 
 
 def _rows(path: Path, columns: Columns, reading: Reading) -> Iterator[tuple[int, dict]]:
-    ending = Path(path.name.removesuffix(".gz")).suffix.lower()
+    ending = _ending(path)
     if ending == ".csv":
         return csv_rows(path, reading)
     if ending == ".jsonl":
@@ -85,11 +85,20 @@ def _rows(path: Path, columns: Columns, reading: Reading) -> Iterator[tuple[int,
     return tsv_rows(path, reading, columns.without_header)
 
 
+def _ending(path: Path) -> str:
+    return Path(path.name.removesuffix(".gz")).suffix.lower()
+
+
 def _present(columns: Columns, row: Mapping[Any, Any], path: Path) -> Columns:
     """The columns that there are, judged by the first row."""
     if columns.text_b_is_optional and columns.text_b not in row:
         columns = columns._replace(text_b=None)
     for name in (columns.text, columns.text_b, columns.label, columns.id):
+        if name is not None and name not in row and _ending(path) == ".txt":
+            raise UserError(
+                f"{path} has one text a line, and {shown(name)} is needed, too: give a .csv, .tsv "
+                f"or .jsonl with columns {shown(columns.text)} and {shown(name)}"
+            )
         if name is not None and name not in row:
             has = shown(", ".join(map(str, row)), 200)
             raise UserError(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from electra_jax.errors import UserError
 from electra_jax.tasks.examples import BadRow, Reading, TaggedSentence, shown
-from electra_jax.tasks.reading.rows import check_text, read_text
+from electra_jax.tasks.reading.rows import check_text, read_text, text_lines
 
 _DOCUMENT_START = "-DOCSTART-"
 # Not str.split(): a no-break space, say, is part of a word.
@@ -61,6 +62,41 @@ def read_conll(path: Path, reading: Reading, *, labelled: bool = True) -> list[T
             reading.settle(f"line {line_number}", bad)
             is_bad = True
     flush()
+    return sentences
+
+
+def read_sentences(path: Path, reading: Reading) -> list[TaggedSentence]:
+    """The sentences of a text file with one a line, words apart by white space, without tags.
+
+    Blank lines have no words to tag and are left out; each sentence's id is the number of its line,
+    from 0.
+
+    Args:
+      path: the file.
+      reading: lines that are no text are settled with it.
+
+    Raises:
+      UserError: if the file cannot be read, or has a word a line; as `reading` says.
+    """
+    rows = [_COLUMNS.findall(line) for line in text_lines(path)]
+    filled = [row for row in rows if row]
+    as_columns = {len(row) for row in filled} == {1} and len(filled) > 1
+    if not as_columns and len(filled) > 1 and len({len(row) for row in filled}) == 1:
+        as_columns = all(len(row) > 1 and _TAG.fullmatch(row[-1]) for row in filled)
+    if as_columns:
+        raise UserError(
+            f"{path} has a word a line, and a .txt is read as a sentence a line: call it .conll"
+        )
+    sentences = []
+    for number, words in enumerate(rows):
+        try:
+            for word in words:
+                check_text(word)
+        except BadRow as bad:
+            reading.settle(f"line {number + 1}", bad)
+            continue
+        if words:
+            sentences.append(TaggedSentence(str(number), tuple(words), None))
     return sentences
 
 
