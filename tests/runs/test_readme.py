@@ -1,6 +1,9 @@
 """The README's code and commands do what it says."""
 
+import json
 import re
+import shlex
+import sys
 
 from small_run import ROOT, environment, generated_text, run
 
@@ -12,8 +15,6 @@ def blocks(language: str) -> list[str]:
 
 
 def test_the_library_example_runs_as_it_stands(tmp_path):
-    import sys
-
     (example,) = blocks("python")
     variables = environment() | {"XDG_CACHE_HOME": str(tmp_path)}
     result = run([sys.executable, "-c", example], env=variables, cwd=ROOT)
@@ -23,34 +24,62 @@ def test_the_library_example_runs_as_it_stands(tmp_path):
     assert shape == "(8, 32, 256)"
 
 
-def test_the_commands_for_your_own_text_run_as_they_stand(tmp_path):
-    """Only shortened: two layers, two steps."""
-    import sys
+SHORTENED = (
+    " --config.train.num_train_steps=2 --config.train.batch_size=2 --config.data.seq_len=16"
+    " --config.model.num_layers=1 --config.train.eval_batches=1"
+)
 
+
+def commands_of(beginning: str) -> list[list[str]]:
+    """The words of each command of the block that begins so; training only shortened."""
+    (block,) = [block for block in blocks("") if block.startswith(beginning)]
+    commands = []
+    for command in block.strip().splitlines():
+        command = command.replace(".venv/bin/electra-jax", f"{sys.executable} -m electra_jax.cli")
+        if "train.py" in command:
+            command = command.replace(
+                ".venv/bin/python train.py", f"{sys.executable} {ROOT}/train.py"
+            )
+            command = command.replace("configs/", f"{ROOT}/configs/") + SHORTENED
+        commands.append(shlex.split(command))
+    return commands
+
+
+def test_the_commands_for_your_own_text_and_the_model_run_as_they_stand(tmp_path):
     (tmp_path / "texts").mkdir()
     for seed in range(3):
         (tmp_path / "texts" / f"{seed}.txt").write_text(generated_text(60, seed=seed))
-    (commands,) = [block for block in blocks("") if ".venv/bin/electra-jax prepare" in block]
-    prepare, train = commands.strip().splitlines()
-    prepare = prepare.replace(".venv/bin/electra-jax", f"{sys.executable} -m electra_jax.cli")
-    train = train.replace(".venv/bin/python train.py", f"{sys.executable} {ROOT / 'train.py'}")
-    train = train.replace("configs/", f"{ROOT}/configs/") + (
-        " --config.train.num_train_steps=2 --config.train.batch_size=2 --config.data.seq_len=16"
-        " --config.model.num_layers=1 --config.train.eval_batches=1"
-    )
+    (tmp_path / "texts.txt").write_text("ba bera\n\nkin\n")
     variables = environment() | {"PYTHONPATH": str(ROOT)}
-    for command in (prepare, train):
-        arguments = [
-            str(path)
-            for word in command.split()
-            for path in (sorted(tmp_path.glob(word)) if "*" in word else [word])
-        ]
-        result = run(arguments, env=variables, cwd=tmp_path)
-        assert result.returncode == 0, result.stderr
+
+    def run_all(beginning):
+        printed = []
+        for command in commands_of(beginning):
+            arguments = [
+                str(path)
+                for word in command
+                for path in (sorted(tmp_path.glob(word)) if "*" in word else [word])
+            ]
+            result = run(arguments, env=variables, cwd=tmp_path)
+            assert result.returncode == 0, result.stderr
+            printed.append(result.stdout)
+        return printed
+
+    run_all(".venv/bin/electra-jax prepare texts/*.txt --output corpora/mine")
     assert (tmp_path / "runs" / "mine" / "checkpoints" / "2").is_dir()
     inspect = [sys.executable, "-m", "electra_jax.cli", "inspect", "corpora/mine"]
     result = run(inspect, env=variables, cwd=tmp_path)
     assert result.returncode == 0 and "all checksums are right" in result.stdout
+
+    detected, filled, embedded, *_ = run_all(".venv/bin/electra-jax detect")
+    assert len(detected.splitlines()) == 2 * (len(detected.splitlines()) // 2) > 0
+    assert json.loads(filled)[0][0]["probability"] > 0
+    assert embedded == "3 texts: vectors.npy\n"
+    assert (tmp_path / "hf" / "mine" / "generator" / "model.safetensors").is_file()
+
+    (tmp_path / "runs" / "mine").rename(tmp_path / "runs" / "before")
+    *_, trained = run_all(".venv/bin/electra-jax prepare texts/*.txt --output corpora/domain")
+    assert "Starting from hf/mine." in trained
 
 
 def test_every_file_it_links_to_exists():
