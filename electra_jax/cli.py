@@ -201,6 +201,17 @@ def _add_convert(verbs) -> None:
     parser.add_argument("output", metavar="OUT", help="a directory that does not exist yet")
     parser.set_defaults(verb=_from_hugging_face, after_interrupt="nothing was written")
 
+    parser = formats.add_parser(
+        "from-tf",
+        help="a checkpoint of the original TensorFlow code to a model of ours",
+        description="Needs TensorFlow (pip install tensorflow-cpu), which reads the file.",
+    )
+    parser.add_argument("source", metavar="CKPT", help="such as electra_small/model.ckpt-1000000")
+    parser.add_argument("output", metavar="OUT", help="a directory that does not exist yet")
+    parser.add_argument("--vocab", metavar="FILE", help="vocab.txt, if it is not beside CKPT")
+    parser.add_argument("--cased", action="store_true", help="the vocabulary has upper case")
+    parser.set_defaults(verb=_from_tensorflow, after_interrupt="nothing was written")
+
 
 def _prepare(arguments: argparse.Namespace) -> None:
     from electra_jax.data.build.progress import ProgressDisplay
@@ -270,6 +281,13 @@ def _from_hugging_face(arguments: argparse.Namespace) -> None:
     from electra_jax.convert import from_hugging_face_directory
 
     print(from_hugging_face_directory(arguments.source, arguments.output))
+
+
+def _from_tensorflow(arguments: argparse.Namespace) -> None:
+    from electra_jax.convert import from_tensorflow_checkpoint
+
+    how = {"vocab": arguments.vocab, "lowercase": not arguments.cased}
+    print(from_tensorflow_checkpoint(arguments.source, arguments.output, **how))
 
 
 if __name__ == "__main__":

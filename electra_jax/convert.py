@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import shutil
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from electra_jax.hugging_face.writing import (
     write_hugging_face,
 )
 from electra_jax.pretrained import Pretrained, load_pretrained
+from electra_jax.tensorflow_checkpoint import load_tensorflow_checkpoint
 from electra_jax.writers import read_rows
 
 _PRETRAINING = {"discriminator": "ElectraForPreTraining", "generator": "ElectraForMaskedLM"}
@@ -101,12 +103,37 @@ def from_hugging_face_directory(source: Path | str, output: Path | str) -> Path:
     Raises:
       UserError: if `source` is no such model, or `output` exists.
     """
-    output = Path(output)
+    return _save(lambda: load_pretrained(source, what="source"), Path(output))
+
+
+def from_tensorflow_checkpoint(
+    source: Path | str,
+    output: Path | str,
+    *,
+    vocab: Path | str | None = None,
+    lowercase: bool = True,
+) -> Path:
+    """Writes a checkpoint of the original code's as one of ours, at step 0.
+
+    Args:
+      source, vocab, lowercase: as of `load_tensorflow_checkpoint`.
+      output: as of `from_hugging_face_directory`.
+
+    Returns:
+      `output`.
+
+    Raises:
+      UserError: as `load_tensorflow_checkpoint`, and if `output` exists.
+    """
+    load = functools.partial(load_tensorflow_checkpoint, source, vocab=vocab, lowercase=lowercase)
+    return _save(load, Path(output))
+
+
+def _save(load: Callable[[], Pretrained], output: Path) -> Path:
     if output.exists():
         raise UserError(f"{output} exists: choose another directory, or remove it")
-    model = load_pretrained(source, what="source")
-    config = dataclasses.asdict(model.config)
-    metadata = model.metadata | {"config": {"model": config}}
+    model = load()
+    metadata = model.metadata | {"config": {"model": dataclasses.asdict(model.config)}}
 
     def write(aside: Path) -> None:
         save_params(aside, 0, model.params, metadata)

@@ -18,7 +18,7 @@ LAYERS = (
     + ("objectives", "optimizer"),
     ("train_state", "steps"),
     ("parallel", "checkpoint", "hugging_face", "writers", "curves", "loop", "run_config")
-    + ("run_directory", "pretrained", "warm_start", "convert"),
+    + ("run_directory", "pretrained", "warm_start", "tensorflow_checkpoint", "convert"),
     ("pretraining", "finetuning", "inference", "detection_page", "command_line"),
     ("cli", "cli_inference"),
 )

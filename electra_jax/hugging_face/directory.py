@@ -72,26 +72,44 @@ def load_hugging_face(directory: Path | str) -> HuggingFaceModel:
     """
     directory = Path(directory)
     theirs = _read_config(directory)
-    config = config_from(theirs, str(directory / "config.json"))
+    config_from(theirs, str(directory / "config.json"))  # before a file of gigabytes is read
     tensors, files = read_tensors(directory)
     source = str(directory / files[0]) if len(files) == 1 else str(directory)
     tensors = plain_names(as_float32(tensors, source), source=source)
-    params, head, unused = _convert(tensors, config, theirs, source)
+    model = model_from_tensors(tensors, theirs, source=source)
     tokenizer = load_hugging_face_tokenizer(directory)
-    if tokenizer is not None and tokenizer.vocab_size > config.vocab_size:
+    if tokenizer is not None and tokenizer.vocab_size > model.config.vocab_size:
         raise UserError(
             f"{directory}: the tokenizer has {tokenizer.vocab_size} tokens, but config.json says "
-            f"vocab_size={config.vocab_size}: bring both from one model"
+            f"vocab_size={model.config.vocab_size}: bring both from one model"
         )
+    return model._replace(tokenizer=tokenizer, info=model.info | {"files": files})
+
+
+def model_from_tensors(
+    tensors: Mapping[str, np.ndarray], theirs: Mapping[str, Any], *, source: str
+) -> HuggingFaceModel:
+    """A model, without a tokenizer, from tensors by name (`plain_names`).
+
+    Args:
+      tensors: float32 arrays.
+      theirs: the contents of their config.json.
+      source: where both are from, for errors.
+
+    Raises:
+      UserError: as `load_hugging_face`.
+    """
+    config = config_from(theirs, source)
+    params, head, unused = _convert(tensors, config, theirs, source)
     info = {
         "model_type": theirs["model_type"],
         "architecture": _architecture(theirs),
         "config": theirs,
-        "files": files,
+        "files": [],
         "head": head,
         "unused": unused,
     }
-    return HuggingFaceModel(config, params, tokenizer, info)
+    return HuggingFaceModel(config, params, None, info)
 
 
 def config_from(theirs: Mapping[str, Any], source: str) -> ElectraConfig:

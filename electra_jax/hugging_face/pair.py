@@ -30,20 +30,32 @@ def load_hugging_face_pair(directory: Path | str) -> HuggingFaceModel:
     }
     if len(found) == 1:
         return next(iter(found.values()))
-    discriminator, generator = (found[name] for name in PARTS)
-    if "discriminator_head" not in discriminator.params:
-        raise UserError(
-            f"{directory}/discriminator is a {discriminator.info['architecture']}, expected "
-            "ElectraForPreTraining"
-        )
-    if "generator_head" not in generator.params:
-        raise UserError(
-            f"{directory}/generator is a {generator.info['architecture']}, expected "
-            "ElectraForMaskedLM"
-        )
     tokenizers = [model.tokenizer and model.tokenizer.settings for model in found.values()]
     if tokenizers[0] != tokenizers[1] and all(tokenizers):
         raise UserError(f"{directory}: the tokenizers of its two models differ: bring one pair")
+    return join_pair(found["discriminator"], found["generator"], source=str(directory))
+
+
+def join_pair(
+    discriminator: HuggingFaceModel, generator: HuggingFaceModel, *, source: str
+) -> HuggingFaceModel:
+    """One model of ours from the two; its tokenizer is the discriminator's.
+
+    Args:
+      discriminator: an ElectraForPreTraining.
+      generator: an ElectraForMaskedLM.
+      source: where they are from, for errors.
+
+    Raises:
+      UserError: if they cannot be one model: saying in what.
+    """
+    for model, part, wanted in (
+        (discriminator, "discriminator", "ElectraForPreTraining"),
+        (generator, "generator", "ElectraForMaskedLM"),
+    ):
+        if f"{part}_head" not in model.params:
+            found = model.info["architecture"]
+            raise UserError(f"{source}: its {part} is a {found}, expected {wanted}")
     params = {"generator_head": generator.params["generator_head"]} | {
         name: tree for name, tree in discriminator.params.items() if name != "generator_head"
     }
@@ -59,7 +71,7 @@ def load_hugging_face_pair(directory: Path | str) -> HuggingFaceModel:
         params["generator_embeddings"] = generator.params["embeddings"]
         if theirs.embedding_size != theirs.hidden_size:
             raise UserError(
-                f"{directory}: the embeddings of its two models differ, and the generator's are "
+                f"{source}: the embeddings of its two models differ, and the generator's are "
                 f"{theirs.embedding_size} wide where it is {theirs.hidden_size}: a generator with "
                 "tables of its own needs them as wide as itself; convert the discriminator alone"
             )
@@ -77,7 +89,7 @@ def load_hugging_face_pair(directory: Path | str) -> HuggingFaceModel:
             if getattr(given, field.name) != getattr(wanted, field.name)
         ]
         raise UserError(
-            f"{directory}/generator has {', '.join(differences)}: heads as wide as the "
+            f"{source}: the generator has {', '.join(differences)}: heads as wide as the "
             "discriminator's and a feed-forward layer in proportion are needed; convert the "
             "discriminator alone"
         )
