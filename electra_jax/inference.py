@@ -71,6 +71,25 @@ def embed_rows(params: Any, batch: Mapping[str, jax.Array], *, apply_fn, pad: in
     return jnp.einsum("bl,bld->bd", weights, hidden, precision=jax.lax.Precision.HIGHEST)
 
 
+def _joined(parts: Sequence[tuple[int, int]], outputs: Iterator[np.ndarray]) -> np.ndarray:
+    """Probabilities [tokens] from those of windows, each token's where it has most context.
+
+    Args:
+      parts: the windows [start, end), the last one at the end of the text.
+      outputs: gives the row of each window that is not empty, special tokens included.
+    """
+    probabilities = np.zeros(parts[-1][1], np.float32)
+    context = np.full(parts[-1][1], -1)
+    for start, end in parts:
+        if start == end:
+            continue
+        found = np.minimum(np.arange(end - start), np.arange(end - start)[::-1])
+        better = found > context[start:end]
+        context[start:end][better] = found[better]
+        probabilities[start:end][better] = next(outputs)[1 : 1 + end - start][better]
+    return probabilities
+
+
 class TextModel:
     """A model of a run or a Hugging Face directory, on the devices at hand.
 
@@ -141,17 +160,8 @@ class TextModel:
             ]
             outputs = iter(self._run(step, rows))
             for (ids, offsets), parts in zip(encoded, pieces, strict=True):
-                scored = min(len(ids), parts[-1][1])
-                probabilities = np.zeros(scored, np.float32)
-                context = np.full(scored, -1)
-                for start, end in parts:
-                    if end == start:
-                        continue
-                    places = np.arange(start, end)
-                    found = np.minimum(places - start, end - 1 - places)
-                    better = found > context[start:end]
-                    context[start:end][better] = found[better]
-                    probabilities[start:end][better] = next(outputs)[1 : end - start + 1][better]
+                scored = parts[-1][1]
+                probabilities = _joined(parts, outputs)
                 note = "" if scored == len(ids) else f"cut to {scored:,} of {len(ids):,} tokens"
                 tokens = [self.pretrained.tokenizer.piece(i) for i in ids[:scored].tolist()]
                 yield Detection(tokens, offsets[:scored], probabilities, note)
