@@ -8,6 +8,8 @@ checkpoint that looks complete.
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,36 @@ import orbax.checkpoint as ocp
 
 from electra_jax.errors import UserError
 from electra_jax.train_state import TrainState
+
+
+@contextlib.contextmanager
+def _reading(directory: Path | str):
+    """Tells of a checkpoint that cannot be read in one line."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"the checkpoint in {directory} is damaged ({_reason(error)}): bring it back from a "
+            "copy, or remove its directory"
+        ) from error
+
+
+@contextlib.contextmanager
+def _writing(directory: Path | str):
+    """Tells of a disk that is full and the like in one line; what was saved before is whole."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"a checkpoint cannot be written to {directory} ({_reason(error)}): make room; the one "
+            "before is whole, and the same command goes on from it"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """The beginning of a message, in one line."""
+    found = re.search(r"No space left on device|Permission denied", str(error))
+    return found[0] if found else f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
 
 
 class Checkpointer:
@@ -36,7 +68,8 @@ class Checkpointer:
             enable_async_checkpointing=True,
             cleanup_tmp_directories=True,
         )
-        self._manager = ocp.CheckpointManager(Path(directory).absolute(), options=options)
+        self._directory = Path(directory).absolute()
+        self._manager = ocp.CheckpointManager(self._directory, options=options)
 
     def latest_step(self) -> int | None:
         """Step of the newest complete checkpoint; None if there is none."""
@@ -45,29 +78,32 @@ class Checkpointer:
     def metadata(self, step: int) -> dict[str, Any]:
         """The JSON saved with a checkpoint."""
         args = ocp.args.Composite(metadata=ocp.args.JsonRestore())
-        return self._manager.restore(step, args=args)["metadata"]
+        with _reading(self._directory / str(step)):
+            return self._manager.restore(step, args=args)["metadata"]
 
     def save(self, state: TrainState, metadata: Mapping[str, Any]) -> None:
         """Begins saving a state under its step; returns once it may be overwritten."""
-        self._manager.save(
-            int(state.step),
-            args=ocp.args.Composite(
-                params=ocp.args.StandardSave(state.params),
-                rest=ocp.args.StandardSave(_rest(state)),
-                metadata=ocp.args.JsonSave(dict(metadata)),
-            ),
-        )
+        with _writing(self._directory):
+            self._manager.save(
+                int(state.step),
+                args=ocp.args.Composite(
+                    params=ocp.args.StandardSave(state.params),
+                    rest=ocp.args.StandardSave(_rest(state)),
+                    metadata=ocp.args.JsonSave(dict(metadata)),
+                ),
+            )
 
     def restore(self, like: TrainState, step: int) -> TrainState:
         """The state saved at a step, with the shapes and shardings of `like`."""
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, (like.params, _rest(like)))
-        items = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                params=ocp.args.StandardRestore(abstract[0]),
-                rest=ocp.args.StandardRestore(abstract[1]),
-            ),
-        )
+        with _reading(self._directory / str(step)):
+            items = self._manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    params=ocp.args.StandardRestore(abstract[0]),
+                    rest=ocp.args.StandardRestore(abstract[1]),
+                ),
+            )
         rest = items["rest"]
         rng = jax.random.wrap_key_data(rest["rng"], impl=jax.random.key_impl(like.rng))
         return like.replace(
@@ -76,7 +112,8 @@ class Checkpointer:
 
     def close(self) -> None:
         """Waits until everything is on disk."""
-        self._manager.wait_until_finished()
+        with _writing(self._directory):
+            self._manager.wait_until_finished()
         self._manager.close()
 
 
@@ -99,7 +136,7 @@ def save_params(workdir: Path | str, step: int, params: Any, metadata: Mapping[s
     """
     directory = Path(workdir).absolute() / "checkpoints"
     options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
-    with ocp.CheckpointManager(directory, options=options) as manager:
+    with _writing(directory), ocp.CheckpointManager(directory, options=options) as manager:
         if step in manager.all_steps():
             manager.delete(step)
         manager.save(
@@ -130,17 +167,20 @@ def load_params(workdir: Path | str, step: int | None = None) -> tuple[Any, dict
     handlers = {"params": ocp.PyTreeCheckpointHandler(), "metadata": ocp.JsonCheckpointHandler()}
     with ocp.CheckpointManager(directory, item_handlers=handlers) as manager:
         step = manager.latest_step() if step is None else step
-        if step is None or step not in manager.all_steps():
+        if step is None:
+            raise UserError(f"{workdir}: its checkpoints/ is empty: give a run that has saved one")
+        if step not in manager.all_steps():
             raise UserError(
                 f"{workdir}: no checkpoint at step {step}, there are {sorted(manager.all_steps())}"
             )
-        saved = manager.item_metadata(step)["params"].tree
-        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved)
-        items = manager.restore(
-            step,
-            args=ocp.args.Composite(
-                params=ocp.args.PyTreeRestore(restore_args=as_numpy),
-                metadata=ocp.args.JsonRestore(),
-            ),
-        )
+        with _reading(directory / str(step)):
+            saved = manager.item_metadata(step)["params"].tree
+            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved)
+            items = manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    params=ocp.args.PyTreeRestore(restore_args=as_numpy),
+                    metadata=ocp.args.JsonRestore(),
+                ),
+            )
     return items["params"], items["metadata"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -26,8 +25,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if status:
         return status
     arguments.rest = rest
-    # As Ctrl-C: what is under way is ended in order.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     return command_line.run(
         lambda: arguments.verb(arguments), after_interrupt=arguments.after_interrupt
     )
@@ -259,10 +256,15 @@ def _predict(arguments: argparse.Namespace) -> None:
 
     if arguments.batch_size < 1:
         raise UserError(f"--batch-size={arguments.batch_size} must be positive")
+    if arguments.output and os.path.exists(arguments.output):
+        if os.path.realpath(arguments.output) == os.path.realpath(arguments.file):
+            raise UserError(f"--output={arguments.output} is the file to predict: choose another")
     predictor = Predictor(arguments.model, batch_size=arguments.batch_size)
     named = {name: getattr(arguments, f"{name}_column") for name in ("text", "text_b", "id")}
     named = {name: column for name, column in named.items() if column is not None}
-    rows = predictor.predict_file(arguments.file, columns_called=named)
+    rows, notes = predictor.predict_file(arguments.file, columns_called=named)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
     if arguments.output:
         write_rows(arguments.output, rows)
         return

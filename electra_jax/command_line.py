@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 
 import ml_collections
@@ -23,6 +24,9 @@ def run(main: Callable[[], object], *, after_interrupt: str = "nothing was finis
 
     A user's mistake is printed as one line; so is an interrupt, with what to expect after it.
     """
+    if threading.current_thread() is threading.main_thread():
+        # As Ctrl-C: what is under way is ended in order.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")

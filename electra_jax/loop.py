@@ -176,7 +176,7 @@ class StepLog:
             self.writer.flush()
             raise FloatingPointError(
                 f"step {step}: the loss or its gradient is not finite. The update was left out and "
-                "nothing was saved since. Lower optimizer.learning_rate, or set "
+                "nothing was saved since. Lower the learning rate, or set "
                 "train.on_nonfinite=skip to leave such steps out and go on"
             )
 

@@ -90,8 +90,14 @@ def load_pretrained(directory: Path | str, *, what: str = "pretrained") -> Pretr
         if (place / "checkpoints").is_dir():
             params, metadata = load_params(place)
             fields = {field.name for field in dataclasses.fields(ElectraConfig)}
-            described = metadata["config"]["model"]
-            config = ElectraConfig(**{k: v for k, v in described.items() if k in fields})
+            try:
+                described = metadata["config"]["model"]
+                config = ElectraConfig(**{k: v for k, v in described.items() if k in fields})
+            except (KeyError, TypeError) as error:
+                raise UserError(
+                    f"{what}={place}: its checkpoint does not say what model it is of ({error!r}): "
+                    "bring it anew"
+                ) from None
             return Pretrained(config, params, load_tokenizer(place / "tokenizer"), metadata)
     is_pair = not _is_hugging_face(directory) and any(
         _is_hugging_face(directory / part) for part in PARTS

@@ -200,12 +200,14 @@ def check_same_run(
     now: Mapping[str, Any],
     workdir: Any,
     may_change: tuple[str, ...] = MAY_CHANGE,
+    data_fields: str = "data.path",
 ) -> list[str]:
     """Compares the description of the run a workdir holds with that of the run asked for.
 
     Args:
       before, now: {"config": nested config, "corpus": {"fingerprint": ...}}.
       may_change: beginnings of the names of fields that may differ.
+      data_fields: those that the fingerprint follows from.
 
     Returns:
       A line for each difference that is allowed.
@@ -219,14 +221,15 @@ def check_same_run(
             continue  # a field that this program has and the one before had not
         if not name.startswith(may_change):
             raise UserError(
-                f"{name}={new!r}, but the run in {workdir} has {old!r}: restore the value, or "
+                f"{name.removeprefix('trial.')}={new!r}, but the run in {workdir} has {old!r}: "
+                "restore the value, or "
                 "choose another --workdir"
             )
         notes.append(f"{name}: {old!r} before, {new!r} now")
     old, new = before["corpus"]["fingerprint"], now["corpus"]["fingerprint"]
     if old != new:
         raise UserError(
-            f"data.path: the corpus has fingerprint {new[:12]}, but the run in {workdir} began on "
-            f"{old[:12]}: give it that corpus, or choose another --workdir"
+            f"{data_fields}: the fingerprint is {new[:12]}, but the run in {workdir} began on "
+            f"{old[:12]}: give it what it began on, or choose another --workdir"
         )
     return notes

@@ -32,6 +32,7 @@ def open_run(
     keep: int,
     keep_every: int | None = None,
     may_change: tuple[str, ...] = run_config.MAY_CHANGE,
+    data_fields: str = "data.path",
 ) -> tuple[Checkpointer, int]:
     """Creates a run's directory, or recognises the run in it.
 
@@ -41,7 +42,7 @@ def open_run(
       num_steps: how long it is to be.
       checkpoint_every: how often it is saved.
       keep, keep_every: as of `Checkpointer`.
-      may_change: as of `run_config.check_same_run`.
+      may_change, data_fields: as of `run_config.check_same_run`.
 
     Returns:
       The checkpointer, and the step to go on from (0: a fresh start).
@@ -58,8 +59,8 @@ def open_run(
             "this program: choose another"
         )
     if known.exists():
-        before, now = json.loads(known.read_text("utf-8")), json.loads(json.dumps(description))
-        for note in run_config.check_same_run(before, now, workdir, may_change):
+        before, now = read_json(known), json.loads(json.dumps(description))
+        for note in run_config.check_same_run(before, now, workdir, may_change, data_fields):
             say(f"Changed since this run began: {note}")
         checkpoint_every = max(checkpoint_every, before["config"]["train"]["checkpoint_every"])
     try:
@@ -87,6 +88,24 @@ def open_run(
     if known.exists() and not start:
         say(f"{workdir} holds no checkpoint yet: starting at step 0.")
     return checkpointer, start
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file of a run.
+
+    Raises:
+      UserError: if the file holds none.
+    """
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        value = error
+    if not isinstance(value, dict):
+        reason = f" ({value})" if isinstance(value, Exception) else ""
+        raise UserError(
+            f"{path} is damaged{reason}: bring it back from a copy, or remove its directory"
+        )
+    return value
 
 
 def open_writers(

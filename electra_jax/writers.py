@@ -75,15 +75,18 @@ def read_rows(path: Path | str) -> list[dict[str, Any]]:
     Raises:
       UserError: if another line is no JSON object, naming it.
     """
-    lines = Path(path).read_text(encoding="utf-8").split("\n")
+    lines = Path(path).read_text(encoding="utf-8", errors="replace").split("\n")
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
             if line:
-                rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
+                row = json.loads(line)
+                if not isinstance(row, dict):
+                    raise ValueError(f"a {type(row).__name__}")
+                rows.append(row)
+        except ValueError as error:
             if number < len(lines):
-                raise UserError(f"{path}, line {number}: no JSON object: {error.msg}") from error
+                raise UserError(f"{path}, line {number}: no JSON object: {error}") from error
     return rows
 
 

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from electra_jax.checkpoint import Checkpointer, load_params
+from electra_jax.checkpoint import Checkpointer, load_params, save_params
 from electra_jax.errors import UserError
 from electra_jax.optimizer import make_optimizer
 from electra_jax.train_state import create_train_state
@@ -81,3 +81,22 @@ def test_a_save_that_was_killed_leaves_no_checkpoint(tmp_path, adam_state):
         time.sleep(0.01)
     checkpointer.close()
     assert not leftover.exists()
+
+
+def test_a_damaged_checkpoint_and_a_full_disk_are_one_line(tmp_path, monkeypatch):
+    save_params(tmp_path / "run", 3, {"x": np.arange(1000.0)}, {"a": 1})
+    for path in (tmp_path / "run" / "checkpoints" / "3" / "params" / "d").iterdir():
+        path.write_bytes(path.read_bytes()[:10])
+    with pytest.raises(UserError, match="3 is damaged") as error:
+        load_params(tmp_path / "run")
+    assert "\n" not in str(error.value)
+    (tmp_path / "empty" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(UserError, match="its checkpoints/ is empty"):
+        load_params(tmp_path / "empty")
+
+    def full(*args, **kwargs):
+        raise ValueError("UNKNOWN: Error writing: No space left on device [errno 28]")
+
+    monkeypatch.setattr("orbax.checkpoint.CheckpointManager.save", full)
+    with pytest.raises(UserError, match=r"\(No space left on device\): make room"):
+        save_params(tmp_path / "run", 4, {"x": np.arange(10.0)}, {})

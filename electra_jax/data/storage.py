@@ -67,6 +67,12 @@ def create(name: str) -> Iterator[BinaryIO]:
                 system.rm_file(path)
             raise
         return
+    if os.path.exists(name) and not os.path.isfile(name):  # a device or a pipe takes bytes as is
+        with open(name, "wb") as file:
+            yield file
+        return
+    name = os.path.realpath(name)  # what a link points at is written, and the link left
+    aside = f"{name}.{secrets.token_hex(8)}{_ASIDE}"
     try:
         with open(aside, "wb") as file:
             yield file

@@ -10,7 +10,7 @@ import ml_collections
 
 from electra_jax import parallel
 from electra_jax.finetuning.config import planned_trials
-from electra_jax.finetuning.outputs import write_results
+from electra_jax.finetuning.outputs import check_workdir, write_results
 from electra_jax.finetuning.setup import Setup, set_up
 from electra_jax.finetuning.trial import Programs, run_trial
 from electra_jax.run_directory import say
@@ -37,6 +37,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: Path | str) -
       FloatingPointError: for a step that is not finite, where `train.on_nonfinite` is "raise".
     """
     workdir = Path(workdir)
+    check_workdir(workdir)
     setup = set_up(config)
     say(describe(config, setup))
     trials = planned_trials(config, setup.task, setup.model.config)

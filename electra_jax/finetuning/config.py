@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import itertools
+import math
+import re
 from typing import Any, NamedTuple
 
 import ml_collections
@@ -68,14 +70,18 @@ class Trial(NamedTuple):
 
 
 def _positive(value: Any) -> bool:
-    return value > 0
+    return 0 < value < math.inf
+
+
+def _below_one(value: Any) -> bool:
+    return 0 <= value < 1
 
 
 # field: (test, what it asks); None passes where it means a default.
 _CHECKS = {
     "num_trials": (_positive, "must be positive"),
     "learning_rate": (_positive, "must be positive"),
-    "num_epochs": (_positive, "must be positive"),
+    "num_epochs": (lambda value: 0 < value <= 1e6, "must lie in (0, 1e6]"),
     "batch_size": (_positive, "must be positive"),
     "patience": (_positive, "must be positive"),
     "evals_per_epoch": (_positive, "must be positive"),
@@ -88,6 +94,10 @@ _CHECKS = {
     "optimizer.warmup_proportion": (lambda value: 0 <= value <= 1, "must lie in [0, 1]"),
     "optimizer.layer_decay": (lambda value: 0 < value <= 1, "must lie in (0, 1]"),
     "optimizer.weight_decay": (lambda value: value >= 0, "must not be negative"),
+    "optimizer.b1": (_below_one, "must lie in [0, 1)"),
+    "optimizer.b2": (_below_one, "must lie in [0, 1)"),
+    "optimizer.eps": (_positive, "must be positive"),
+    "model.head_dropout_rate": (_below_one, "must lie in [0, 1)"),
     "optimizer.max_grad_norm": (_positive, "must be positive"),
     "train.log_every": (_positive, "must be positive"),
     "train.checkpoint_every": (_positive, "must be positive"),
@@ -129,8 +139,19 @@ def check_values(config: ml_collections.ConfigDict) -> None:
             known = ", ".join(str(choice) for choice in choices)
             raise UserError(f"{name}={flat[name]!r} is unknown: use one of {known}")
     for name in ("grid.learning_rates", "grid.num_epochs"):
-        if not all(isinstance(value, int | float) and value > 0 for value in flat[name]):
-            raise UserError(f"{name}={flat[name]} must be positive numbers")
+        if not all(isinstance(value, int | float) and 0 < value <= 1e6 for value in flat[name]):
+            raise UserError(f"{name}={flat[name]} must be numbers in (0, 1e6]")
+    for pattern in config.optimizer.frozen:
+        try:
+            re.compile(pattern)
+        except (re.error, TypeError) as error:
+            raise UserError(
+                f"optimizer.frozen: {pattern!r} is no regular expression ({error})"
+            ) from None
+    if not config.data.label_separator:
+        raise UserError("data.label_separator='' separates nothing: give a character")
+    if any(not str(label).strip() for label in config.data.labels):
+        raise UserError(f"data.labels={config.data.labels} has an empty label: take it out")
     if len(config.data.labels) == 1 and "," in str(config.data.labels[0]):
         raise UserError(
             f"data.labels={config.data.labels} is one label: write several as "

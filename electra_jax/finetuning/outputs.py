@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
-import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from electra_jax.curves import draw_confusion, draw_scatter, draw_shares
+from electra_jax.errors import UserError
 from electra_jax.tasks import LabelSpace, Split, Task
 from electra_jax.tasks.error_listings import (
     answer_errors,
@@ -30,6 +33,30 @@ from electra_jax.writers import write_aside
 _SETTING = ("learning_rate", "num_epochs")
 
 
+def check_workdir(workdir: Path) -> None:
+    """Refuses a directory in which something that is not of such a run would be overwritten.
+
+    Raises:
+      UserError: naming it.
+    """
+    if workdir.exists() and not workdir.is_dir():
+        raise UserError(f"--workdir={workdir} is a file: choose a directory")
+    is_run = (workdir / "trial-1" / "config.json").exists()
+    foreign = [
+        name
+        for name, is_ours in (
+            ("results.json", is_run),
+            ("model", is_run and (workdir / "model" / "trial.txt").exists()),
+        )
+        if (workdir / name).exists() and not is_ours
+    ]
+    if foreign:
+        raise UserError(
+            f"--workdir={workdir} holds {' and '.join(foreign)}, and no run of finetune.py: they "
+            "would be overwritten; choose another"
+        )
+
+
 def write_results(workdir: Path, task: Task, trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Writes `results.json` of the trials so far, and keeps the best one's model as `model/`.
 
@@ -45,27 +72,40 @@ def write_results(workdir: Path, task: Task, trials: Sequence[Mapping[str, Any]]
         settings.setdefault(tuple(trial[name] for name in _SETTING), []).append(trial)
 
     def value(trial) -> float:
-        return trial["metrics"][task.main_metric]
+        found = trial["metrics"][task.main_metric]
+        return -math.inf if found is None or math.isnan(found) else found
 
-    chosen = max(settings.values(), key=lambda group: statistics.median(map(value, group)))
+    chosen = max(settings.values(), key=lambda group: float(np.median([*map(value, group)])))
     best = max(chosen, key=value)
-    columns = {name: [trial["metrics"][name] for trial in chosen] for name in best["metrics"]}
+    columns = {
+        name: np.array([trial["metrics"][name] for trial in chosen], np.float64)
+        for name in best["metrics"]
+    }
     summary = {
         "task": task.name,
         "main_metric": task.main_metric,
         "trials": list(trials),
         "setting": {name: best[name] for name in _SETTING},
-        "median": {name: statistics.median(values) for name, values in columns.items()},
-        "mean": {name: statistics.fmean(values) for name, values in columns.items()},
+        "median": {name: float(np.median(values)) for name, values in columns.items()},
+        "mean": {name: float(values.mean()) for name, values in columns.items()},
         "standard_deviation": {
-            name: statistics.stdev(values) if len(values) > 1 else None
+            name: float(values.std(ddof=1)) if len(values) > 1 else None
             for name, values in columns.items()
         },
         "best_trial": best["number"],
     }
     _keep_best(workdir, best["number"])
-    write_aside(workdir / "results.json", json.dumps(summary, indent=2) + "\n")
+    write_aside(workdir / "results.json", json.dumps(_finite(summary), indent=2) + "\n")
     return summary
+
+
+def _finite(value: Any) -> Any:
+    """With None for what JSON has no number for."""
+    if isinstance(value, Mapping):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _keep_best(workdir: Path, number: int) -> None:

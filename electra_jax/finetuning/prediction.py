@@ -20,7 +20,14 @@ from electra_jax.objectives import FINETUNING_OBJECTIVES
 from electra_jax.pretrained import load_pretrained
 from electra_jax.run_config import PLATFORM_DEFAULTS
 from electra_jax.steps import predict_step
-from electra_jax.tasks import EvaluationBatches, LabelSpace, decode, make_features, read_file
+from electra_jax.tasks import (
+    EvaluationBatches,
+    Features,
+    LabelSpace,
+    decode,
+    make_features,
+    read_file,
+)
 from electra_jax.tasks.examples import Example
 from electra_jax.tasks.outputs import prediction_rows
 
@@ -79,7 +86,10 @@ class Predictor:
 
     def predict(self, examples: Sequence[Example]) -> Any:
         """Predictions for examples, in their order, as `tasks.decode` gives them."""
-        features = make_features(
+        return self._predict(examples, self._features(examples))
+
+    def _features(self, examples: Sequence[Example]) -> Features:
+        return make_features(
             self.task,
             examples,
             self.tokenizer,
@@ -88,6 +98,8 @@ class Predictor:
             stride=self._data.stride,
             max_question_length=self._data.max_question_length,
         )
+
+    def _predict(self, examples: Sequence[Example], features: Features) -> Any:
         batches = EvaluationBatches(
             features, batch_size=self._batch_size, num_lengths=self._data.num_lengths
         )
@@ -96,8 +108,10 @@ class Predictor:
 
     def predict_file(
         self, path: Path | str, *, columns_called: Mapping[str, str] | None = None
-    ) -> list[dict[str, Any]]:
+    ) -> tuple[list[dict[str, Any]], list[str]]:
         """A row for every example of a file in the task's format, or of a .txt with a text a line.
+
+        And lines about what was left out or cut.
 
         Args:
           path: the file.
@@ -106,5 +120,7 @@ class Predictor:
         Raises:
           UserError: if the file cannot be read, naming the line.
         """
-        examples = read_file(self.task, path, columns_called=columns_called).examples
-        return prediction_rows(examples, self.predict(examples))
+        split = read_file(self.task, path, columns_called=columns_called)
+        features = self._features(split.examples)
+        rows = prediction_rows(split.examples, self._predict(split.examples, features))
+        return rows, [*split.counts.lines(), *features.lines()]

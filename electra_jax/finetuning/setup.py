@@ -112,6 +112,7 @@ def set_up(config: ml_collections.ConfigDict) -> Setup:
     splits = {"train": data.train} | data.dev
     splits |= {name: test.split for name, test in tests.items()}
     train = features_of(data.train, training=True, double_unordered=config.data.double_unordered)
+    dev = {name: evaluated(task, split) for name, split in data.dev.items()}
     return Setup(
         mesh=mesh,
         task=task,
@@ -123,7 +124,7 @@ def set_up(config: ml_collections.ConfigDict) -> Setup:
             **finetune_config.objective_numbers(config, task.kind),
         ),
         train=train,
-        dev={name: evaluated(task, split) for name, split in data.dev.items()},
+        dev=dev,
         test=tests,
         notes=[f"{name}: {line}" for name, split in splits.items() for line in split.counts.lines()]
         + [
@@ -133,6 +134,11 @@ def set_up(config: ml_collections.ConfigDict) -> Setup:
             for name in data.absent
         ]
         + [f"train: {line}" for line in train.lines()]
+        + [
+            f"{name}: {line}"
+            for name, evaluated_split in (dev | tests).items()
+            for line in evaluated_split.features.lines()
+        ]
         + _submission_notes(tests),
         fingerprint=_fingerprint(pretrained, data.train, data.dev),
     )

@@ -19,13 +19,14 @@ import optax
 from electra_jax import parallel
 from electra_jax.checkpoint import load_params, save_params
 from electra_jax.curves import draw_curves
+from electra_jax.errors import UserError
 from electra_jax.finetuning import config as finetune_config
 from electra_jax.finetuning.config import Trial
 from electra_jax.finetuning.outputs import write_outputs
 from electra_jax.finetuning.setup import EvaluatedSplit, Setup
 from electra_jax.loop import Cadence, StepLog, fit
 from electra_jax.optimizer import learning_rate_schedule, make_optimizer
-from electra_jax.run_directory import open_run, open_writers, say
+from electra_jax.run_directory import open_run, open_writers, read_json, say
 from electra_jax.steps import predict_step, train_step
 from electra_jax.tasks import BucketedBatches, decode, score
 from electra_jax.train_state import TrainState, init_params
@@ -152,17 +153,23 @@ def run_trial(
             checkpoint_every=config.train.checkpoint_every,
             keep=1,
             may_change=finetune_config.MAY_CHANGE,
+            data_fields="data_dir or pretrained",
         )
         on_exit.callback(checkpointer.close)
         finished = directory / "result.json"
         if finished.exists():
-            return json.loads(finished.read_text(encoding="utf-8"))
+            return read_json(finished)
         say(
             f"trial {trial.number}: seed {trial.seed}, learning rate {trial.learning_rate:g}, "
             f"{trial.num_epochs:g} epochs = {num_steps:,} steps of {config.batch_size}, rows of "
             f"{', '.join(map(str, batches.lengths))} tokens"
             + (f", resuming at step {start:,}" if start else "")
         )
+        if start and not (directory / "metrics.jsonl").exists():
+            raise UserError(
+                f"{directory} has a checkpoint of step {start:,} and no metrics.jsonl, which says "
+                "what was best: bring it back, or remove the directory"
+            )
         tx = programs.optimizer(trial.learning_rate, num_steps)
         state = parallel.replicate(initial_state(setup, tx, trial.seed), setup.mesh)
         window: Mapping[str, Any] = {}
@@ -277,7 +284,11 @@ def finish_trial(
     params, _ = load_params(directory / "best")
     params = parallel.replicate(jax.tree.map(jnp.asarray, params), setup.mesh)
     metrics, predictions = programs.metrics(params)
-    steps = [int(path.name) for path in (directory / "best" / "checkpoints").iterdir()]
+    steps = [
+        int(path.name)
+        for path in (directory / "best" / "checkpoints").iterdir()
+        if path.name.isdigit()
+    ]
     splits = [(name, setup.dev[name], predictions[name]) for name in setup.dev]
     splits += [(name, test, programs.predict(params, test)) for name, test in setup.test.items()]
     scored = {

@@ -344,3 +344,46 @@ def test_a_mistake_is_one_line(pretrained, reviews, tmp_path, task, overrides, m
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
     assert message in result.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_what_is_not_of_a_run_is_not_overwritten(pretrained, reviews, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "results.json").write_text("mine")
+    result = run(command("classification", pretrained, reviews, tmp_path))
+    assert result.returncode == 2
+    assert "holds results.json and model, and no run of finetune.py" in result.stderr
+    assert (tmp_path / "results.json").read_text() == "mine"
+
+
+def test_predict_leaves_its_input_alone_and_says_what_it_cut(finished, tmp_path):
+    workdir, _ = finished
+    words = [sys.executable, "-m", "electra_jax.cli", "predict", str(workdir)]
+    path = tmp_path / "new.csv"
+    path.write_text("text\n" + "very " * 50 + "\n")
+    result = run([*words, str(path), "--output", str(path)], cwd=ROOT)
+    assert result.returncode == 2 and "is the file to predict" in result.stderr
+    result = run([*words, str(path), "--output", "/dev/stdout"], cwd=ROOT)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == "note: 1 truncated rows\n"
+    assert json.loads(result.stdout)["id"] == "0"
+
+
+def test_damaged_files_of_a_run_are_one_line(finished, pretrained, reviews, tmp_path):
+    import shutil
+
+    whole, _ = finished
+    words = command(
+        "classification", pretrained, reviews, tmp_path / "run", num_trials=2, num_epochs=12.0
+    )
+    for name, content, message in (
+        ("trial-1/result.json", "{", "result.json is damaged"),
+        ("trial-1/config.json", "[]", "config.json is damaged"),
+        ("trial-2/metrics.jsonl", "5\n5\n", "metrics.jsonl, line 1: no JSON object: a int"),
+    ):
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+        shutil.copytree(whole, tmp_path / "run")
+        (tmp_path / "run" / name).write_text(content)
+        result = run(words)
+        assert result.returncode == 2
+        error = result.stderr.strip().splitlines()[-1]
+        assert error.startswith("error: ") and message in error, result.stderr

@@ -48,7 +48,7 @@ def test_csv_with_bad_quotes(tmp_path):
     assert found.counts.bad_rows == 1
     # A quote that never closes is no way to lose the rest of a file in silence.
     write(path, 'text,label\nfine,yes\n"bad,no\nfine,no\n')
-    with pytest.raises(UserError, match="line 5: not CSV .unexpected end of data."):
+    with pytest.raises(UserError, match="line 3: a quote is opened and never closed"):
         read_split(own_task("classification"), tmp_path, "train")
 
 

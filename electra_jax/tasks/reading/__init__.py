@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -78,6 +79,8 @@ def read_file(
     columns = task.splits[task.dev_splits[-1]].columns
     if columns is not None and not labelled:
         columns = columns._replace(label=None)
+        if Path(path).suffix.lower() == ".txt":
+            columns = columns._replace(id=None)
         if columns.without_header:  # GLUE's own test files have one.
             columns = task.splits[task.test_splits[-1]].columns
     if columns_called and columns is None:
@@ -198,6 +201,11 @@ def find_score_range(task: Task, examples: Sequence[TextExample]) -> tuple[float
         return task.score_range
     numbers = [example.label for example in examples]
     low, high = min(numbers), max(numbers)
+    if not math.isfinite(high - low):
+        raise UserError(
+            f"labels of the training data reach from {low} to {high}, farther than a number can "
+            "say: scale them"
+        )
     if low == high:
         raise UserError(f"all labels of the training data are {low}: there is nothing to learn")
     return low, high
@@ -216,7 +224,7 @@ def _read(
     if task.format == "mrqa":
         return read_mrqa(path, purpose, reading)
     if task.format == "conll":
-        return read_conll(path, reading, labelled=purpose.labelled)
+        return read_conll(path, reading, labelled=purpose.labelled, tags_known=task.labels)
     return read_table(path, columns, task.kind, reading, labels=task.labels or labels)
 
 

@@ -150,7 +150,7 @@ def _csv_lists(path: Path, reading: Reading) -> list[tuple[int, list[str]]]:
     limit = csv.field_size_limit(_MAX_FIELD)
     try:
         reader = csv.reader([line + "\n" for line in read_text(path).split("\n")], strict=True)
-        while (fields := _next_fields(reader, reading)) is not None:
+        while (fields := _next_fields(reader, reading, path)) is not None:
             if fields:
                 rows.append((reader.line_num, fields))
     finally:
@@ -158,12 +158,18 @@ def _csv_lists(path: Path, reading: Reading) -> list[tuple[int, list[str]]]:
     return rows
 
 
-def _next_fields(reader: Any, reading: Reading) -> list[str] | None:
+def _next_fields(reader: Any, reading: Reading, path: Path) -> list[str] | None:
     """The next row that is CSV; None at the end."""
     while True:
+        first = reader.line_num + 1
         try:
             return next(reader, None)
         except csv.Error as error:
+            if "unexpected end" in str(error):  # skipping the row would lose all that follow
+                raise UserError(
+                    f"{path}, line {first}: a quote is opened and never closed: close it, or "
+                    "double it if it is part of the text"
+                ) from None
             remedy = "double the quotes inside a field, and put it in quotes"
             reading.settle(f"line {reader.line_num}", BadRow(f"not CSV ({error})", remedy))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from electra_jax.errors import UserError
@@ -15,7 +16,9 @@ _COLUMNS = re.compile(r"[^ \t\r\f\v]+")
 _TAG = re.compile(r"O|[BIES]-.+")
 
 
-def read_conll(path: Path, reading: Reading, *, labelled: bool = True) -> list[TaggedSentence]:
+def read_conll(
+    path: Path, reading: Reading, *, labelled: bool = True, tags_known: Sequence[str] = ()
+) -> list[TaggedSentence]:
     """The sentences of a file with a word a line and a blank line between sentences.
 
     The first column is the word and the last one its tag; what lies between is not looked at. The
@@ -26,6 +29,7 @@ def read_conll(path: Path, reading: Reading, *, labelled: bool = True) -> list[T
       path: the file.
       reading: sentences with a bad line are settled with it.
       labelled: whether there are tags; otherwise the columns after the word are not looked at.
+      tags_known: what a tag may be; () means any.
 
     Raises:
       UserError: if the file cannot be read; as `reading` says.
@@ -57,7 +61,7 @@ def read_conll(path: Path, reading: Reading, *, labelled: bool = True) -> list[T
         words.append(columns[0])
         tags.append(columns[-1])
         try:
-            _check(columns, width, labelled)
+            _check(columns, width, labelled, tags_known)
         except BadRow as bad:
             reading.settle(f"line {line_number}", bad)
             is_bad = True
@@ -100,7 +104,7 @@ def read_sentences(path: Path, reading: Reading) -> list[TaggedSentence]:
     return sentences
 
 
-def _check(columns: list[str], width: int, labelled: bool) -> None:
+def _check(columns: list[str], width: int, labelled: bool, tags_known: Sequence[str]) -> None:
     check_text(columns[0])
     if not labelled:
         return
@@ -110,3 +114,5 @@ def _check(columns: list[str], width: int, labelled: bool) -> None:
     tag = check_text(columns[-1])
     if not _TAG.fullmatch(tag):
         raise BadRow(f"tag {shown(tag)} is neither O nor B-, I-, E- or S- and a type", "correct it")
+    if tags_known and tag not in tags_known:
+        raise BadRow(f"tag {shown(tag)} is unknown", f"use one of {', '.join(tags_known)}")
