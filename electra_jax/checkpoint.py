@@ -164,7 +164,9 @@ def load_params(workdir: Path | str, step: int | None = None) -> tuple[Any, dict
     directory = Path(workdir).absolute() / "checkpoints"
     if not directory.is_dir():
         raise UserError(f"{workdir}: holds no checkpoints/: give the --workdir of a training run")
-    handlers = {"params": ocp.PyTreeCheckpointHandler(), "metadata": ocp.JsonCheckpointHandler()}
+    # "rest" is not read: it has a handler so that orbax does not warn of having none.
+    handlers = {name: ocp.PyTreeCheckpointHandler() for name in ("params", "rest")}
+    handlers["metadata"] = ocp.JsonCheckpointHandler()
     with ocp.CheckpointManager(directory, item_handlers=handlers) as manager:
         step = manager.latest_step() if step is None else step
         if step is None:

@@ -15,7 +15,7 @@ _PIPELINES = {
 # Metrics of pre-training worth showing: the last row's, in this order.
 _METRICS = {
     "mlm_loss": "generator: masked-language-model loss (nats)",
-    "mlm_accuracy": "generator: accuracy at masked positions (%)",
+    "mlm_accuracy": "generator: share of masked positions guessed right",
     "disc_loss": "discriminator: replaced-token loss (nats)",
     "disc_auc": "discriminator: area under the ROC curve",
 }
