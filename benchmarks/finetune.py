@@ -11,7 +11,6 @@ transformers (`pip install torch transformers`); a GPU is used where both framew
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import functools
 import importlib.metadata
@@ -32,7 +31,15 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import optax  # noqa: E402
 import torch  # noqa: E402
-from transformers_side import CLIP, EPSILON, Batch, Theirs, electra_directory, head_weights  # noqa: E402
+from transformers_side import (  # noqa: E402
+    CLIP,
+    EPSILON,
+    Batch,
+    Theirs,
+    argument_parser,
+    electra_directory,
+    head_weights,
+)
 
 from electra_jax import parallel  # noqa: E402
 from electra_jax.heads import FineTuned, SequenceHead  # noqa: E402
@@ -54,11 +61,7 @@ LEARNING_RATE, DROPOUT = 1e-4, 0.1
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("pretrained", help="a Hugging Face directory of type electra or bert")
-    parser.add_argument("data_dir", help="the task's files")
-    parser.add_argument("--task", default="mrpc", help="a task of classification")
-    parser.add_argument("--batch-size", type=int, default=32)
+    parser = argument_parser(__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=12, help="batches a round")
     parser.add_argument("--rounds", type=int, default=3, help="rounds; the medians count")
     parser.add_argument("--compile", action="store_true", help="torch.compile, too")

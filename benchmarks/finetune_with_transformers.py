@@ -17,13 +17,12 @@ would be a fraction, a third after 100 steps.) The head starts from a Glorot uni
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 from pathlib import Path
 
 import torch
-from transformers_side import Theirs, electra_directory
+from transformers_side import Theirs, argument_parser, electra_directory
 
 from electra_jax.optimizer import learning_rate_schedule
 from electra_jax.pretrained import load_pretrained
@@ -39,11 +38,7 @@ from electra_jax.tasks import (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("pretrained", help="a Hugging Face directory of type electra or bert")
-    parser.add_argument("data_dir", help="the task's files")
-    parser.add_argument("--task", default="mrpc", help="a task of classification")
-    parser.add_argument("--batch-size", type=int, default=32)
+    parser = argument_parser(__doc__.splitlines()[0])
     parser.add_argument("--num-trials", type=int, default=3)
     parser.add_argument("--num-epochs", type=float, default=3.0)
     parser.add_argument("--learning-rate", type=float, default=1e-4)

@@ -6,6 +6,7 @@ ELECTRA classes; the encoder of a BERT is put into them.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import tempfile
@@ -25,6 +26,16 @@ from electra_jax.special_ids import SpecialIds  # noqa: E402
 
 CLIP, EPSILON = 1.0, 1e-6
 Batch = dict[str, np.ndarray]
+
+
+def argument_parser(description: str) -> argparse.ArgumentParser:
+    """What both comparisons ask for."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("pretrained", help="a Hugging Face directory of type electra or bert")
+    parser.add_argument("data_dir", help="the task's files")
+    parser.add_argument("--task", default="mrpc", help="a task of classification")
+    parser.add_argument("--batch-size", type=int, default=32)
+    return parser
 
 
 class AdamWithoutBiasCorrection(torch.optim.Optimizer):

@@ -178,36 +178,33 @@ def _add_predict(verbs) -> None:
 def _add_convert(verbs) -> None:
     parser = verbs.add_parser("convert", help="models from and to other formats")
     formats = parser.add_subparsers(required=True, metavar="FORMAT")
-    parser = formats.add_parser(
-        "to-hf",
-        help="a run to Hugging Face's files",
-        description="Writes OUT/discriminator and OUT/generator of a run of train.py, or OUT of a "
-        "fine-tuned model, for transformers 4 and 5.",
-    )
-    parser.add_argument("run", metavar="RUN", help="the --workdir of a run")
-    parser.add_argument("output", metavar="OUT", help="a directory that does not exist yet")
-    parser.set_defaults(verb=_to_hugging_face, after_interrupt="nothing was written")
-    parser = formats.add_parser(
-        "from-hf",
-        help="Hugging Face's files to a model of ours",
-        description="Reads an ELECTRA or the encoder of a BERT, or DIR/discriminator and "
-        "DIR/generator. What it writes can be given to --config.pretrained and --config.init_from, "
-        "as DIR itself can.",
-    )
-    parser.add_argument("source", metavar="DIR", help="a model of transformers")
-    parser.add_argument("output", metavar="OUT", help="a directory that does not exist yet")
-    parser.set_defaults(verb=_from_hugging_face, after_interrupt="nothing was written")
 
-    parser = formats.add_parser(
-        "from-tf",
-        help="a checkpoint of the original TensorFlow code to a model of ours",
-        description="Needs TensorFlow (pip install tensorflow-cpu), which reads the file.",
-    )
-    parser.add_argument("source", metavar="CKPT", help="such as electra_small/model.ckpt-1000000")
-    parser.add_argument("output", metavar="OUT", help="a directory that does not exist yet")
+    def add(name, what, verb, source, metavar, source_help, description):
+        parser = formats.add_parser(name, help=what, description=description)
+        parser.add_argument(source, metavar=metavar, help=source_help)
+        parser.add_argument("output", metavar="OUT", help="a directory that does not exist yet")
+        parser.set_defaults(verb=verb, after_interrupt="nothing was written")
+        return parser
+
+    add(
+        "to-hf", "a run to Hugging Face's files", _to_hugging_face,
+        "run", "RUN", "the --workdir of a run",
+        "Writes OUT/discriminator and OUT/generator of a run of train.py, or OUT of a fine-tuned "
+        "model, for transformers 4 and 5.",
+    )  # fmt: skip
+    add(
+        "from-hf", "Hugging Face's files to a model of ours", _from_hugging_face,
+        "source", "DIR", "a model of transformers",
+        "Reads an ELECTRA or the encoder of a BERT, or DIR/discriminator and DIR/generator. What "
+        "it writes can be given to --config.pretrained and --config.init_from, as DIR itself can.",
+    )  # fmt: skip
+    parser = add(
+        "from-tf", "a checkpoint of the original TensorFlow code to a model of ours",
+        _from_tensorflow, "source", "CKPT", "such as electra_small/model.ckpt-1000000",
+        "Needs TensorFlow (pip install tensorflow-cpu), which reads the file.",
+    )  # fmt: skip
     parser.add_argument("--vocab", metavar="FILE", help="vocab.txt, if it is not beside CKPT")
     parser.add_argument("--cased", action="store_true", help="the vocabulary has upper case")
-    parser.set_defaults(verb=_from_tensorflow, after_interrupt="nothing was written")
 
 
 def _prepare(arguments: argparse.Namespace) -> None:

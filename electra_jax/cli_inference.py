@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from electra_jax.data import storage
 from electra_jax.errors import UserError
 
 
@@ -109,7 +110,7 @@ def _detect(arguments: argparse.Namespace) -> None:
     if kept is not None:
         page = detection_page(given, kept, model=str(arguments.model))
         try:
-            Path(arguments.html).write_text(page, encoding="utf-8")
+            storage.write_bytes(arguments.html, page.encode())
         except OSError as error:
             raise UserError(
                 f"--html={arguments.html} cannot be written ({error.strerror})"
@@ -133,18 +134,16 @@ def _embed(arguments: argparse.Namespace) -> None:
         raise UserError(f"--output={path} with --pooling {arguments.pooling}: end it in {wanted}")
     texts = [text for text, _ in _texts(arguments)]
     vectors = list(_model(arguments).embed(texts, pooling=arguments.pooling))
-    aside = path.with_name(path.name + ".tmp")
     try:
-        if path.suffix == ".npy":
-            with open(aside, "wb") as file:
+        with storage.create(str(path)) as file:
+            if path.suffix == ".npy":
                 np.save(file, np.stack(vectors) if vectors else np.zeros((0, 0), np.float32))
-        else:
-            import pyarrow
-            import pyarrow.parquet
+            else:
+                import pyarrow
+                import pyarrow.parquet
 
-            columns = {"text": texts, "vector": [vector.tolist() for vector in vectors]}
-            pyarrow.parquet.write_table(pyarrow.table(columns), aside)
-        aside.replace(path)
+                columns = {"text": texts, "vector": [vector.tolist() for vector in vectors]}
+                pyarrow.parquet.write_table(pyarrow.table(columns), file)
     except OSError as error:
         raise UserError(f"--output={path} cannot be written ({error.strerror})") from None
     print(f"{len(vectors):,} texts: {path}")

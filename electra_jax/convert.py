@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ from electra_jax.hugging_face.writing import (
     write_hugging_face,
 )
 from electra_jax.pretrained import Pretrained, load_pretrained
+from electra_jax.run_directory import read_json
 from electra_jax.tensorflow_checkpoint import load_tensorflow_checkpoint
 from electra_jax.writers import read_rows
 
@@ -70,7 +70,7 @@ def to_hugging_face_directory(run: Path | str, output: Path | str) -> list[Path]
         "metadata": pretrained.metadata,
         "tokenizer_settings": pretrained.tokenizer.settings,
         "rows": read_rows(rows) if rows.exists() else (),
-        "results": json.loads(results.read_text("utf-8")) if results.exists() else None,
+        "results": read_json(results) if results.exists() else None,
         "has_curves": (run / "curves.png").exists(),
     }
     pad_id = pretrained.tokenizer.special_ids.pad

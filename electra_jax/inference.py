@@ -7,17 +7,19 @@ import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from electra_jax import parallel
+from electra_jax.config import ElectraConfig
 from electra_jax.errors import UserError
 from electra_jax.modeling import Electra, unstack_layers
 from electra_jax.pretrained import Pretrained, load_pretrained
 from electra_jax.run_config import PLATFORM_DEFAULTS
+from electra_jax.tasks import EvaluationBatches, Features
 
 # What rows are padded to; each is compiled once.
 _LENGTHS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
@@ -51,11 +53,12 @@ def discriminate_rows(params: Any, batch: Mapping[str, jax.Array], *, apply_fn, 
 
 
 def generate_rows(params: Any, batch: Mapping[str, jax.Array], *, apply_fn, pad: int, top_k: int):
-    """The K likeliest pieces at `positions` int [B, P]: probabilities and ids, [B, P, K] each."""
+    """The K likeliest pieces at `positions` int [B, P]: `probabilities` and `ids`, [B, P, K]."""
     ids = jnp.asarray(batch["input_ids"], jnp.int32)
     positions = jnp.asarray(batch["positions"], jnp.int32)
     logits = apply_fn({"params": params}, ids, positions, ids != pad, method="generate")
-    return jax.lax.top_k(jax.nn.softmax(logits), top_k)
+    probabilities, ids = jax.lax.top_k(jax.nn.softmax(logits), top_k)
+    return {"probabilities": probabilities, "ids": ids}
 
 
 def embed_rows(params: Any, batch: Mapping[str, jax.Array], *, apply_fn, pad: int, pooling: str):
@@ -69,6 +72,44 @@ def embed_rows(params: Any, batch: Mapping[str, jax.Array], *, apply_fn, pad: in
         return hidden[:, 0]
     weights = mask / mask.sum(axis=1, keepdims=True)
     return jnp.einsum("bl,bld->bd", weights, hidden, precision=jax.lax.Precision.HIGHEST)
+
+
+class Placed(NamedTuple):
+    """A model on the devices at hand, for inference.
+
+    Attributes:
+      config: with the platform's dtype, and each layer's tensors apart.
+      params: on every device of the mesh.
+      mesh: the devices.
+      batch_size: rows at a time, a multiple of the devices.
+    """
+
+    config: ElectraConfig
+    params: Any
+    mesh: Any
+    batch_size: int
+
+
+def place(pretrained: Pretrained, *, platform: str, batch_size: int) -> Placed:
+    """Puts a model where it is to run.
+
+    Args:
+      pretrained: the model.
+      platform: "auto", "cpu", "gpu" or "tpu".
+      batch_size: rounded up to a multiple of the devices.
+
+    Raises:
+      UserError: if the platform is not to be had.
+    """
+    defaults = PLATFORM_DEFAULTS[parallel.choose_platform(platform)]
+    parallel.enable_compilation_cache()
+    mesh = parallel.make_mesh(None if platform == "auto" else platform)
+    config = dataclasses.replace(
+        pretrained.config, dtype=defaults["dtype"], scan_layers=False, stacked_layers=False
+    )
+    params = jax.tree.map(jnp.asarray, unstack_layers(pretrained.params))
+    rows = -(-batch_size // mesh.size) * mesh.size
+    return Placed(config, parallel.replicate(params, mesh), mesh, rows)
 
 
 def _joined(parts: Sequence[tuple[int, int]], outputs: Iterator[np.ndarray]) -> np.ndarray:
@@ -119,16 +160,9 @@ class TextModel:
         if not isinstance(directory, Pretrained):
             directory = load_pretrained(directory, what="model")
         self.pretrained = directory
-        defaults = PLATFORM_DEFAULTS[parallel.choose_platform(platform)]
-        parallel.enable_compilation_cache()
-        self._mesh = parallel.make_mesh(None if platform == "auto" else platform)
-        config = dataclasses.replace(
-            directory.config, dtype=defaults["dtype"], scan_layers=False, stacked_layers=False
-        )
+        placed = place(directory, platform=platform, batch_size=batch_size)
+        config, self._params, self._mesh, self._batch_size = placed
         self._apply_fn = Electra(config).apply
-        params = jax.tree.map(jnp.asarray, unstack_layers(directory.params))
-        self._params = parallel.replicate(params, self._mesh)
-        self._batch_size = -(-batch_size // self._mesh.size) * self._mesh.size
         self._lengths = [n for n in _LENGTHS if n < config.max_positions] + [config.max_positions]
         self._steps: dict[tuple, Any] = {}
         self.max_tokens = config.max_positions - 2
@@ -198,13 +232,13 @@ class TextModel:
             most = 1 << (max(map(len, places)) - 1).bit_length()  # few shapes to compile
             padded = np.stack([np.pad(place, (0, most - len(place))) for place in places])
             outputs = self._run(step, rows, positions=padded)
-            for place, (probabilities, ids) in zip(places, outputs, strict=True):
+            for found, output in zip(places, outputs, strict=True):
                 yield [
                     [
                         {"token": tokenizer.piece(i), "probability": float(p)}
-                        for p, i in zip(of_mask, ids[k].tolist(), strict=True)
+                        for p, i in zip(output["probabilities"][k], ids.tolist(), strict=True)
                     ]
-                    for k, of_mask in enumerate(probabilities[: len(place)])
+                    for k, ids in enumerate(output["ids"][: len(found)])
                 ]
 
     def embed(self, texts: Iterable[str], *, pooling: str = "mean") -> Iterator[np.ndarray]:
@@ -261,27 +295,23 @@ class TextModel:
           rows: int [tokens] each.
           arrays: [rows, ...], given to the step with the rows.
         """
+        if not rows:
+            return []
         special = self.pretrained.tokenizer.special_ids
-        results: list[Any] = [None] * len(rows)
-        lengths = np.array([len(row) + 2 for row in rows], np.int64)
-        order = np.argsort(lengths, kind="stable")
-        for start in range(0, len(rows), self._batch_size):
-            chosen = order[start : start + self._batch_size]
-            length = next(n for n in self._lengths if n >= lengths[chosen].max())
-            size = self._size_of(len(chosen))
-            ids = np.full((size, length), special.pad, np.int32)
-            ids[:, 0], ids[:, 1] = special.cls, special.sep
-            for place, row in enumerate(chosen):
-                ids[place, 1 : lengths[row] - 1] = rows[row]
-                ids[place, lengths[row] - 1] = special.sep
-            batch = {"input_ids": ids}
-            for name, values in arrays.items():
-                batch[name] = np.zeros((size, *values.shape[1:]), np.int32)
-                batch[name][: len(chosen)] = values[chosen]
-            outputs = jax.device_get(step(self._params, batch))
-            for place, row in enumerate(chosen):
-                results[row] = jax.tree.map(lambda x: x[place], outputs)  # noqa: B023
-        return results
+        features = Features(
+            input_ids=[np.array([special.cls, *row, special.sep], np.int32) for row in rows],
+            targets=arrays,
+            token_targets={},
+            example=np.arange(len(rows)),
+            special_ids=special,
+            max_length=self._lengths[-1],
+            counts={},
+        )
+        batches = EvaluationBatches(
+            features, batch_size=self._size_of(len(rows)), lengths=self._lengths
+        )
+        outputs = [step(self._params, batches.batch_at(i)) for i in range(batches.num_batches)]
+        return batches.restore(jax.device_get(outputs))
 
     def _size_of(self, count: int) -> int:
         """Rows of a batch that holds so many: a power of four of them, few shapes to compile."""

@@ -218,9 +218,8 @@ def warm_params(config: ml_collections.ConfigDict, setup: Setup) -> Any:
     pretrained = load_pretrained(config.init_from, what="init_from")
     # Scanned layers have the same parameters and compile faster.
     model = Electra(dataclasses.replace(setup.model.config, scan_layers=True))
-    draw = jax.jit(init_params, static_argnames=("model", "seq_len"))
     init_key, _ = jax.random.split(jax.random.key(config.seed))
-    fresh = draw(init_key, model=model, seq_len=8)
+    fresh = init_params(init_key, model=model, seq_len=8)
     params, notes = start_params(pretrained, setup.model.config, fresh, setup.corpus.tokenizer())
     say("\n".join([f"Starting from {config.init_from}.", *notes]))
     return jax.tree.map(np.asarray, params)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -22,8 +23,9 @@ class TrainState(train_state.TrainState):
     rng: jax.Array
 
 
+@functools.partial(jax.jit, static_argnames=("model", "seq_len"))
 def init_params(key: jax.Array, model: nn.Module, *, seq_len: int) -> Any:
-    """Fresh float32 parameters. Under `jit` the forward pass is traced only, never run."""
+    """Fresh float32 parameters. The forward pass is traced only, never run."""
     return model.init(key, jnp.zeros((1, seq_len), jnp.int32))["params"]
 
 
@@ -39,9 +41,7 @@ def create_train_state(
       seq_len: length of the rows the model is initialised on (tokens).
     """
     init_key, run_key = jax.random.split(key)
-    params = jax.jit(init_params, static_argnames=("model", "seq_len"))(
-        init_key, model=model, seq_len=seq_len
-    )
+    params = init_params(init_key, model=model, seq_len=seq_len)
     return TrainState(
         step=jnp.zeros((), jnp.int32),  # strongly typed, as after a restore: compiles once
         apply_fn=model.apply,

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 
 from electra_jax import heads, parallel
 from electra_jax.errors import UserError
 from electra_jax.finetuning.config import make_task, objective_numbers
-from electra_jax.modeling import unstack_layers
+from electra_jax.inference import place
 from electra_jax.objectives import FINETUNING_OBJECTIVES
 from electra_jax.pretrained import load_pretrained
-from electra_jax.run_config import PLATFORM_DEFAULTS
 from electra_jax.steps import predict_step
 from electra_jax.tasks import (
     EvaluationBatches,
@@ -65,24 +62,15 @@ class Predictor:
         self.task = make_task(settings)
         self.space = LabelSpace.from_json(kept["space"])
         self.tokenizer = loaded.tokenizer
-        defaults = PLATFORM_DEFAULTS[parallel.choose_platform(platform)]
-        parallel.enable_compilation_cache()
-        self._mesh = parallel.make_mesh(None if platform == "auto" else platform)
-        encoder = dataclasses.replace(
-            loaded.config,
-            dtype=defaults["dtype"],
-            scan_layers=False,
-            stacked_layers=False,
+        encoder, self._params, mesh, self._batch_size = place(
+            loaded, platform=platform, batch_size=batch_size
         )
         model = heads.FineTuned(encoder, loaded.model.head)
         objective = FINETUNING_OBJECTIVES[self.task.kind](
             self.tokenizer.special_ids, **objective_numbers(settings, self.task.kind)
         )
-        params = jax.tree.map(jnp.asarray, unstack_layers(loaded.params))
-        self._params = parallel.replicate(params, self._mesh)
         step = functools.partial(predict_step, apply_fn=model.apply, objective=objective)
-        self._run = parallel.parallelize(step, self._mesh, donate_state=False)
-        self._batch_size = -(-batch_size // self._mesh.size) * self._mesh.size
+        self._run = parallel.parallelize(step, mesh, donate_state=False)
 
     def predict(self, examples: Sequence[Example]) -> Any:
         """Predictions for examples, in their order, as `tasks.decode` gives them."""

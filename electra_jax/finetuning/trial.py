@@ -239,9 +239,7 @@ def initial_state(setup: Setup, tx: optax.GradientTransformation, seed: int) -> 
     model = dataclasses.replace(
         setup.model, config=dataclasses.replace(setup.model.config, scan_layers=True)
     )
-    fresh = jax.jit(init_params, static_argnames=("model", "seq_len"))(
-        init_key, model=model, seq_len=8
-    )
+    fresh = init_params(init_key, model=model, seq_len=8)
     params = jax.tree.map(jnp.asarray, transfer_params(setup.pretrained.params, fresh))
     return TrainState(
         step=jnp.zeros((), jnp.int32),
