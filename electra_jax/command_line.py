@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import os
 import re
@@ -17,6 +18,7 @@ from ml_collections import config_flags
 from electra_jax.errors import UserError
 
 USER_ERROR_STATUS = 2
+INTERRUPTED_STATUS = 130  # what shells give for a program that an interrupt has ended
 
 
 def run(main: Callable[[], object], *, after_interrupt: str = "nothing was finished") -> int:
@@ -43,9 +45,13 @@ def run(main: Callable[[], object], *, after_interrupt: str = "nothing was finis
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Another one ends it at once.
-        print(f"\ninterrupted: {after_interrupt}", file=sys.stderr)
-        return 130
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # until this has been said
+        print(f"\ninterrupted: {after_interrupt}", file=sys.stderr, flush=True)
+        # Libraries' threads may keep the process: another interrupt ends it at once.
+        signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED_STATUS))
+        # Python's last steps would put back the system's own handler, which spoils the status.
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+        return INTERRUPTED_STATUS
     return 0
 
 

@@ -83,3 +83,29 @@ def test_a_polite_request_to_end_is_an_interrupt(tmp_path):
     _, errors = process.communicate(timeout=10)
     assert process.returncode == 130
     assert errors.strip() == "interrupted: the same command goes on where this one was"
+
+
+def test_a_second_interrupt_ends_what_a_thread_keeps_alive():
+    code = (
+        "import sys, threading, time\n"
+        "from electra_jax import command_line\n"
+        "threading.Thread(target=time.sleep, args=(60,)).start()\n"
+        "def main():\n    print('ready', flush=True)\n    time.sleep(60)\n"
+        "sys.exit(command_line.run(main, after_interrupt='nothing is lost'))\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        env=ENVIRONMENT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    assert process.stderr.readline() == "\n"
+    assert process.stderr.readline() == "interrupted: nothing is lost\n"
+    time.sleep(0.1)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=10)
+    assert process.returncode == 130
