@@ -16,7 +16,7 @@ from electra_jax.errors import UserError
 
 
 def add_inference(verbs) -> None:
-    """Adds `detect`, `fill-mask` and `embed`."""
+    """Adds `detect`, `fill-mask`, `embed` and `serve`."""
     parser = _add(verbs, "detect", "say which tokens of a text look replaced", _detect)
     parser.add_argument("text", nargs="?", metavar="TEXT")
     _add_file(parser)
@@ -35,6 +35,12 @@ def add_inference(verbs) -> None:
         "--output", required=True, metavar="FILE", help=".npy [texts, width], or .parquet"
     )
     parser.add_argument("--pooling", default="mean", choices=("mean", "cls", "tokens"))
+    parser = _add(verbs, "serve", "answer over HTTP, with a page that shades tokens", _serve)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen at (127.0.0.1)")
+    parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (8000)")
+    parser.add_argument("--max-bytes", type=int, metavar="N", help="of a request (256000)")
+    parser.add_argument("--max-texts", type=int, metavar="N", help="of a request (256)")
+    parser.add_argument("--max-waiting", type=int, metavar="N", help="requests at a time (64)")
 
 
 def _add(verbs, name: str, what: str, verb: Any) -> argparse.ArgumentParser:
@@ -100,10 +106,7 @@ def _detect(arguments: argparse.Namespace) -> None:
             kept.append(detection)
             given.append(text)
         if arguments.jsonl:
-            rounded = [round(float(p), 6) for p in detection.probabilities]
-            row: dict[str, Any] = {"tokens": detection.tokens, "probabilities": rounded}
-            row |= {"note": detection.note} if detection.note else {}
-            row |= {"error": problem} if problem else {}
+            row = detection.to_json() | ({"error": problem} if problem else {})
             print(json.dumps(row, ensure_ascii=False))
         elif arguments.html is None:
             print(problem or detection_table(detection, width=width, colour=sys.stdout.isatty()))
@@ -147,3 +150,17 @@ def _embed(arguments: argparse.Namespace) -> None:
     except OSError as error:
         raise UserError(f"--output={path} cannot be written ({error.strerror})") from None
     print(f"{len(vectors):,} texts: {path}")
+
+
+def _serve(arguments: argparse.Namespace) -> None:
+    try:
+        from electra_jax import service
+    except ImportError as error:
+        raise UserError(
+            f"serve needs {error.name}, which is not installed: "
+            "pip install 'starlette>=1.0,<2' 'uvicorn>=0.40,<1'"
+        ) from None
+    given = {name: getattr(arguments, name) for name in service.Limits._fields}
+    limits = service.Limits(**{name: value for name, value in given.items() if value is not None})
+    with service.listen(arguments.host, arguments.port) as bound:
+        service.serve(arguments.model, bound, batch_size=arguments.batch_size, limits=limits)

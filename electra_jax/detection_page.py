@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from electra_jax.inference import Detection
 
-_STYLE = """
+STYLE = """
 body { font: 18px/1.9 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem;
   color: #1c1c1c; background: #fff; }
 h1 { font-size: 1.2rem; } p { margin: 0 0 1.2rem; white-space: pre-wrap; overflow-wrap: anywhere; }
@@ -56,7 +56,7 @@ def detection_page(texts: Sequence[str], detections: Sequence[Detection], *, mod
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width">'
-        f"<title>Replaced tokens</title><style>{_STYLE}</style></head>\n<body>\n"
+        f"<title>Replaced tokens</title><style>{STYLE}</style></head>\n<body>\n"
         + "\n".join(body)
         + "\n</body></html>\n"
     )

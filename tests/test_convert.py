@@ -1,6 +1,7 @@
 """Ours to Hugging Face's files and back; `make test-parity` asks transformers itself."""
 
 import dataclasses
+import functools
 import json
 
 import jax
@@ -12,7 +13,7 @@ from electra_jax.checkpoint import save_params
 from electra_jax.convert import from_hugging_face_directory, to_hugging_face_directory
 from electra_jax.data.tokenization import WordPieceTokenizer, train_tokenizer
 from electra_jax.errors import UserError
-from electra_jax.heads import FineTuned, SequenceHead
+from electra_jax.heads import FineTuned, SequenceHead, SpanHead, TokenHead
 from electra_jax.hugging_face import load_hugging_face, load_hugging_face_pair
 from electra_jax.modeling import Electra
 from electra_jax.pretrained import from_pretrained, load_pretrained
@@ -123,40 +124,45 @@ def test_what_is_there_is_not_overwritten_and_half_of_it_never_appears(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("kind", ["classification", "regression", "tagging"])
-def test_fine_tuned_models_compute_the_same_in_their_classes(
-    kind, config, random_params, tokenizer, tmp_path, batch
-):
-    labels = ("bad", "good") if kind != "regression" else ()
-    head = {
-        "classification": {"kind": "SequenceHead", "num_outputs": 2, "hidden_layer": False},
-        "regression": {"kind": "SequenceHead", "num_outputs": 1, "hidden_layer": False},
-        "tagging": {"kind": "TokenHead", "num_outputs": 2},
-    }[kind]
-    space = {"kind": kind, "labels": labels, "score_range": (1.0, 5.0)}
-    run = tmp_path / "run"
-    write = {"head": head, "space": space}
-    fields = {name: value for name, value in head.items() if name != "kind"}
-    made = SequenceHead(**fields) if head["kind"] == "SequenceHead" else None
-    model = FineTuned(config, made) if made else from_head(config)
+HEADS = {
+    "classification": SequenceHead(2),
+    "classification, two layers": SequenceHead(2, hidden_layer=True),
+    "multilabel": SequenceHead(2),
+    "regression": SequenceHead(1),
+    "tagging": TokenHead(2),
+    "span": SpanHead(joint=False, answerability=False),
+}
+
+
+def write_fine_tuned(directory, name, config, random_params, tokenizer):
+    """A fine-tuned model of random parameters, and how it maps onto scores in the task's units."""
+    head, kind = HEADS[name], name.partition(",")[0]
+    labels = ("bad", "good") if kind not in ("regression", "span") else ()
+    model = FineTuned(config, head)
     params = random_params(model, seed=6)
-    write_run(run, config, params, tokenizer, **write)
-    (output,) = to_hugging_face_directory(run, tmp_path / "converted")
+    described = {"kind": type(head).__name__} | dataclasses.asdict(head)
+    space = {"kind": kind, "labels": labels, "score_range": (1.0, 5.0)}
+    write_run(directory, config, params, tokenizer, head=described, space=space)
+    return functools.partial(jax.jit(model.apply), {"params": params}), labels
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_fine_tuned_models_compute_the_same_in_their_classes(
+    name, config, random_params, tokenizer, tmp_path, batch
+):
+    ours, labels = write_fine_tuned(tmp_path / "run", name, config, random_params, tokenizer)
+    (output,) = to_hugging_face_directory(tmp_path / "run", tmp_path / "converted")
     theirs = load_hugging_face(output)
     ids = np.minimum(np.asarray(batch["input_ids"][:4], np.int32), 99)
-    outputs = jax.jit(model.apply)({"params": params}, ids)
+    outputs = ours(ids)
     found = FineTuned(theirs.config, theirs.info["head"]).apply({"params": theirs.params}, ids)
-    if kind == "regression":
+    if name == "regression":
         outputs = 1.0 + 4.0 * outputs
-    np.testing.assert_allclose(found, outputs, atol=2e-4)
-    described = theirs.info["config"]
-    assert described["id2label"] == {str(i): name for i, name in enumerate(labels or ["score"])}
-
-
-def from_head(config):
-    from electra_jax.heads import TokenHead
-
-    return FineTuned(config, TokenHead(2))
+    for value, expected in zip(jax.tree.leaves(found), jax.tree.leaves(outputs), strict=True):
+        np.testing.assert_allclose(value, expected, atol=2e-4)
+    if name != "span":
+        described = theirs.info["config"]["id2label"]
+        assert described == {str(i): label for i, label in enumerate(labels or ["score"])}
 
 
 def test_a_joint_head_is_refused_with_the_remedy(config, random_params, tokenizer, tmp_path):

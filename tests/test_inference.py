@@ -1,6 +1,7 @@
 """A pre-trained model applied to texts."""
 
 import dataclasses
+import functools
 import json
 
 import jax
@@ -16,6 +17,7 @@ from electra_jax import cli
 from electra_jax.errors import UserError
 from electra_jax.inference import TextModel
 from electra_jax.modeling import Electra
+from electra_jax.steps import in_parts
 
 MIXED = ["the quick fox", "", "the lazy dog while seven wizards mix", TEXT, "fox", "\u4f60\u597d"]
 
@@ -51,6 +53,21 @@ def test_each_text_has_the_probabilities_it_has_alone(model):
         assert [text[a:b] for a, b in detection.offsets if text.isascii()] == [
             token for token in detection.tokens if text.isascii()
         ]
+
+
+@pytest.mark.parametrize("tokens", [1, 24, 40, 47, 1000])
+def test_parts_of_a_batch_are_the_batch(tokens):
+    batch = {"input_ids": np.arange(48).reshape(6, 8), "weights": np.arange(6.0)}
+    sizes = []
+
+    def step(params, batch):
+        sizes.append(len(batch["weights"]))
+        return {"a": params * batch["input_ids"], "b": (batch["weights"], batch["input_ids"] + 1)}
+
+    found = jax.jit(functools.partial(in_parts, step, tokens=tokens))(2, batch)
+    jax.tree.map(np.testing.assert_array_equal, found, step(2, batch))
+    # The largest number of rows that divides 6 and has no more tokens, but at least one row.
+    assert sizes[0] == {1: 1, 24: 3, 40: 3, 47: 3, 1000: 6}[tokens]
 
 
 def test_a_text_that_is_too_long_is_cut_with_a_note_or_scored_in_windows(model):

@@ -10,6 +10,8 @@ import pytest
 from numpy_electra import dense, encode_row, layer_norm
 from numpy_electra import gelu as numpy_gelu
 
+from electra_jax import layers
+from electra_jax.dropout import dropout_seeds
 from electra_jax.layers import gelu
 from electra_jax.modeling import Electra
 
@@ -345,3 +347,29 @@ def test_in_bfloat16_logits_are_float32_and_hidden_states_bfloat16(config):
     assert dtype("discriminate", ids) == jnp.float32
     assert dtype("encode", ids) == jnp.bfloat16
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3])
+def test_attention_row_by_row_is_attention_of_all_rows(monkeypatch, rate):
+    """What a CPU does with long rows, beside what it does with short ones."""
+    rng = np.random.default_rng(0)
+    query, key, value = rng.normal(size=(3, 3, 20, 8)).astype(np.float32)
+    bias = rng.normal(size=(3, 1, 1, 20)).astype(np.float32)
+    seeds = dropout_seeds(jax.random.key(0), np.arange(3))
+
+    def run(scores_at_once):
+        monkeypatch.setattr(layers, "_SCORES_AT_ONCE", scores_at_once)
+
+        def loss(arrays):
+            query, key, value, bias = arrays
+            drop = lambda p, seeds: layers.drop(p, seeds, 5, rate)  # noqa: E731
+            output = layers.attention(query[:, :7], key, value, bias, 2, seeds, drop)
+            return (output**2).sum(), output
+
+        return jax.jit(jax.value_and_grad(loss, has_aux=True))((query, key, value, bias))
+
+    ((_, output), gradients), ((_, expected), expected_gradients) = run(0), run(1 << 30)
+    np.testing.assert_allclose(output, expected, atol=1e-6)
+    for found, wanted in zip(gradients, expected_gradients, strict=True):
+        assert np.abs(wanted).max() > 1e-3
+        np.testing.assert_allclose(found, wanted, atol=1e-5)

@@ -5,11 +5,13 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from test_convert import write_run
+from test_convert import HEADS, write_fine_tuned, write_run
+from test_convert import tokenizer as tokenizer  # noqa: PLC0414 (a fixture)
 
 from electra_jax.config import ElectraConfig
 from electra_jax.convert import to_hugging_face_directory
 from electra_jax.data.tokenization import WordPieceTokenizer
+from electra_jax.heads import answer_mask
 from electra_jax.modeling import Electra
 
 torch = pytest.importorskip("torch", exc_type=ImportError)
@@ -92,6 +94,47 @@ def test_logits_and_hidden_states_are_theirs(size, tmp_path, capsys):
                     end="",
                 )
             assert difference < 1e-5
+
+
+THEIRS = {
+    "tagging": "ElectraForTokenClassification",
+    "span": "ElectraForQuestionAnswering",
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_fine_tuned_models_compute_the_same_there(
+    name, config, random_params, tokenizer, tmp_path, capsys
+):
+    ours, labels = write_fine_tuned(tmp_path / "run", name, config, random_params, tokenizer)
+    (directory,) = to_hugging_face_directory(tmp_path / "run", tmp_path / "converted")
+    model, info = getattr(
+        transformers, THEIRS.get(name, "ElectraForSequenceClassification")
+    ).from_pretrained(directory, output_loading_info=True)
+    assert not any(info.values()), info
+    rng = np.random.default_rng(1)
+    ids, types, mask = rng.integers(5, 100, (3, 24)), np.zeros((3, 24), int), np.ones((3, 24), int)
+    types[:, 10:], mask[1, 20:], mask[2, 12:] = 1, 0, 0
+    arrays = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+    with torch.no_grad():
+        outputs = model.eval()(**{key: torch.from_numpy(array) for key, array in arrays.items()})
+    with jax.default_matmul_precision("highest"):
+        found = jax.device_get(ours(ids, mask, types))
+    if name == "span":
+        # Theirs gives logits everywhere; ours where an answer may be.
+        where = answer_mask(mask, types)
+        pairs = [(found[k][where], outputs[k].numpy()[where]) for k in found]
+    elif name == "tagging":
+        pairs = [(found[mask == 1], outputs.logits.numpy()[mask == 1])]
+    else:
+        scores = outputs.logits.numpy()
+        pairs = [(found, (scores - 1) / 4 if name == "regression" else scores)]
+    difference = max(np.abs(a.ravel() - b.ravel()).max() for a, b in pairs)
+    with capsys.disabled():
+        print(f"\n{name}: largest difference {difference:.1e}", end="")
+    assert difference < 1e-5
+    if labels and name != "span":
+        assert model.config.id2label == dict(enumerate(labels))
 
 
 def test_a_pickle_of_tensors_is_read_and_one_of_code_is_not(tmp_path, capfd):

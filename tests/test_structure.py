@@ -20,6 +20,7 @@ LAYERS = (
     ("parallel", "checkpoint", "hugging_face", "writers", "curves", "loop", "run_config")
     + ("run_directory", "pretrained", "warm_start", "tensorflow_checkpoint", "convert"),
     ("pretraining", "finetuning", "inference", "detection_page", "command_line"),
+    ("service",),
     ("cli", "cli_inference"),
 )
 # These packages stand beside the first three layers: NumPy, no JAX.

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import ml_collections
 
-from electra_jax import heads, parallel
+from electra_jax import heads
 from electra_jax.errors import UserError
 from electra_jax.finetuning.config import make_task, objective_numbers
 from electra_jax.inference import place
@@ -62,15 +62,13 @@ class Predictor:
         self.task = make_task(settings)
         self.space = LabelSpace.from_json(kept["space"])
         self.tokenizer = loaded.tokenizer
-        encoder, self._params, mesh, self._batch_size = place(
-            loaded, platform=platform, batch_size=batch_size
-        )
-        model = heads.FineTuned(encoder, loaded.model.head)
+        self._placed = place(loaded, platform=platform, batch_size=batch_size)
+        model = heads.FineTuned(self._placed.config, loaded.model.head)
         objective = FINETUNING_OBJECTIVES[self.task.kind](
             self.tokenizer.special_ids, **objective_numbers(settings, self.task.kind)
         )
         step = functools.partial(predict_step, apply_fn=model.apply, objective=objective)
-        self._run = parallel.parallelize(step, mesh, donate_state=False)
+        self._run = self._placed.compile(step)
 
     def predict(self, examples: Sequence[Example]) -> Any:
         """Predictions for examples, in their order, as `tasks.decode` gives them."""
@@ -89,9 +87,11 @@ class Predictor:
 
     def _predict(self, examples: Sequence[Example], features: Features) -> Any:
         batches = EvaluationBatches(
-            features, batch_size=self._batch_size, num_lengths=self._data.num_lengths
+            features, batch_size=self._placed.batch_size, num_lengths=self._data.num_lengths
         )
-        outputs = [self._run(self._params, batches.batch_at(i)) for i in range(batches.num_batches)]
+        outputs = [
+            self._run(self._placed.params, batches.batch_at(i)) for i in range(batches.num_batches)
+        ]
         return decode(self.space, batches.restore(jax.device_get(outputs)), examples, features)
 
     def predict_file(
