@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import subprocess
 import sys
 
 from small_run import ROOT, environment, generated_text, run
@@ -76,6 +77,14 @@ def test_the_commands_for_your_own_text_and_the_model_run_as_they_stand(tmp_path
     assert json.loads(filled)[0][0]["probability"] > 0
     assert embedded == "3 texts: vectors.npy\n"
     assert (tmp_path / "hf" / "mine" / "generator" / "model.safetensors").is_file()
+
+    _install, serve = commands_of('.venv/bin/pip install "starlette')
+    with subprocess.Popen(
+        [*serve, "--port", "0"], env=variables, cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline().startswith("http://127.0.0.1:")
+        process.terminate()
+        assert process.wait(30) == 0
 
     (tmp_path / "runs" / "mine").rename(tmp_path / "runs" / "before")
     *_, trained = run_all(".venv/bin/electra-jax prepare texts/*.txt --output corpora/domain")
