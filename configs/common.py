@@ -72,10 +72,20 @@ def get_config(platform: str = "") -> config_dict.ConfigDict:
     train.checkpoint_every = 5_000
     train.keep_checkpoints = 3  # the latest ones
     train.keep_checkpoint_every = config_dict.placeholder(int)  # and these for good; None: none
-    train.on_nonfinite = "raise"  # or skip: leave the step out, count it, go on
+    # When a loss or gradient is not finite: raise: stop; skip: leave the step out, count it, go on;
+    # rollback: go on from the last checkpoint without the batches since (at most so many times).
+    train.on_nonfinite = "raise"
+    train.max_rollbacks = 3
 
     parallel = config.parallel = config_dict.ConfigDict()
     parallel.backend = "jit"  # or pmap
+    parallel.fsdp = False  # spread parameters and moments over the devices, too
+    # Several processes: found by themselves on TPU pods, GKE, under Slurm and Open MPI; else by
+    # these three, the last one different in each process.
+    parallel.coordinator_address = config_dict.placeholder(str)  # host:port of process 0
+    parallel.num_processes = config_dict.placeholder(int)
+    parallel.process_id = config_dict.placeholder(int)
+    parallel.heartbeat_seconds = 60  # a process that is silent for so long is given up
 
     logging = config.logging = config_dict.ConfigDict()
     logging.tensorboard = True

@@ -3,23 +3,40 @@
 A checkpoint is `<directory>/<step>/` with three items: `params` (readable alone, by fine-tuning),
 `rest` (step, optimiser state, key) and `metadata` (JSON: the run's config, the corpus's
 fingerprint, metrics not logged yet). Orbax writes aside and renames, so a killed save leaves no
-checkpoint that looks complete.
+checkpoint that looks complete. Once it is complete, `checksums.json` in it says what its files are;
+a checkpoint whose files are others is never gone on from.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import itertools
+import json
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import absl.logging
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from electra_jax import processes
 from electra_jax.errors import UserError
 from electra_jax.train_state import TrainState
+from electra_jax.writers import write_aside
+
+# What goes wrong in orbax's threads is raised where it is waited for, and told in one line.
+for _logger in (absl.logging.get_absl_logger(), logging.getLogger("asyncio")):
+    _logger.addFilter(
+        lambda record: record.levelno < logging.ERROR
+        or "orbax" not in record.pathname + record.getMessage()
+    )
+_CHECKSUMS = "checksums.json"
+_LABEL = "_CHECKPOINT_METADATA"  # orbax's own, which it writes to once more at the end
 
 
 @contextlib.contextmanager
@@ -38,7 +55,8 @@ def _reading(directory: Path | str):
 def _writing(directory: Path | str):
     """Tells of a disk that is full and the like in one line; what was saved before is whole."""
     try:
-        yield
+        with processes.noticing_losses():
+            yield
     except (OSError, ValueError) as error:
         raise UserError(
             f"a checkpoint cannot be written to {directory} ({_reason(error)}): make room; the one "
@@ -48,7 +66,7 @@ def _writing(directory: Path | str):
 
 def _reason(error: Exception) -> str:
     """The beginning of a message, in one line."""
-    found = re.search(r"No space left on device|Permission denied", str(error))
+    found = re.search(r"No space left on device|Permission denied|File too large", str(error))
     return found[0] if found else f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
 
 
@@ -62,11 +80,13 @@ class Checkpointer:
     """
 
     def __init__(self, directory: Path | str, *, keep: int = 3, keep_every: int | None = None):
+        self._saving: list[int] = []  # steps that are not sealed yet
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep,
             keep_period=keep_every,
             enable_async_checkpointing=True,
             cleanup_tmp_directories=True,
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
         )
         self._directory = Path(directory).absolute()
         self._manager = ocp.CheckpointManager(self._directory, options=options)
@@ -83,9 +103,13 @@ class Checkpointer:
 
     def save(self, state: TrainState, metadata: Mapping[str, Any]) -> None:
         """Begins saving a state under its step; returns once it may be overwritten."""
+        step = int(state.step)
         with _writing(self._directory):
+            if self._saving:
+                self._manager.wait_until_finished()
+            self._saving.append(step)
             self._manager.save(
-                int(state.step),
+                step,
                 args=ocp.args.Composite(
                     params=ocp.args.StandardSave(state.params),
                     rest=ocp.args.StandardSave(_rest(state)),
@@ -93,9 +117,21 @@ class Checkpointer:
                 ),
             )
 
+    def _seal(self) -> None:
+        """Writes the checksums of the checkpoint whose files are written, before its renaming."""
+        step = self._saving.pop()
+        if processes.is_main():
+            (written,) = self._directory.glob(f"{step}.orbax-checkpoint-tmp*")
+            seal(written)
+
     def restore(self, like: TrainState, step: int) -> TrainState:
-        """The state saved at a step, with the shapes and shardings of `like`."""
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, (like.params, _rest(like)))
+        """The state saved at a step, with the shapes and shardings of `like`.
+
+        Args:
+          like: arrays, or their shapes and shardings.
+          step: of a complete checkpoint.
+        """
+        abstract = jax.tree.map(_described, (like.params, _rest(like)))
         with _reading(self._directory / str(step)):
             items = self._manager.restore(
                 step,
@@ -105,24 +141,110 @@ class Checkpointer:
                 ),
             )
         rest = items["rest"]
-        rng = jax.random.wrap_key_data(rest["rng"], impl=jax.random.key_impl(like.rng))
+        rng = jax.random.wrap_key_data(rest["rng"])
         return like.replace(
             step=rest["step"], params=items["params"], opt_state=rest["opt_state"], rng=rng
         )
 
-    def close(self) -> None:
-        """Waits until everything is on disk."""
+    def wait(self) -> None:
+        """Waits until what was saved is on disk."""
         with _writing(self._directory):
             self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits until everything is on disk."""
+        self.wait()
         self._manager.close()
 
 
 def _rest(state: TrainState) -> dict[str, Any]:
-    return {
-        "step": state.step,
-        "opt_state": state.opt_state,
-        "rng": jax.random.key_data(state.rng),
+    if isinstance(state.rng, jax.ShapeDtypeStruct):
+        words = jax.eval_shape(jax.random.key_data, state.rng)
+        rng = jax.ShapeDtypeStruct(words.shape, words.dtype, sharding=state.step.sharding)
+    else:
+        rng = jax.random.key_data(state.rng)
+    return {"step": state.step, "opt_state": state.opt_state, "rng": rng}
+
+
+def _described(leaf: Any) -> Any:
+    return leaf if isinstance(leaf, jax.ShapeDtypeStruct) else ocp.utils.to_shape_dtype_struct(leaf)
+
+
+def seal(checkpoint: Path) -> None:
+    """Writes size and SHA-256 of every file of a complete checkpoint into `checksums.json`."""
+    files = {
+        str(path.relative_to(checkpoint)): {"size": path.stat().st_size, "sha256": _sha256(path)}
+        for path in sorted(checkpoint.rglob("*"))
+        if path.is_file() and path.name not in (_CHECKSUMS, _LABEL)
     }
+    write_aside(checkpoint / _CHECKSUMS, json.dumps(files, indent=1) + "\n")
+
+
+def damage(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint's files; None where all are as they were written.
+
+    One without `checksums.json` was written by an earlier version, or its process was killed right
+    after it was complete: nothing is known against it.
+    """
+    try:
+        files = json.loads((checkpoint / _CHECKSUMS).read_text("utf-8"))
+        json.loads((checkpoint / _LABEL).read_text("utf-8"))
+        for name, expected in files.items():
+            path = checkpoint / name
+            if not path.is_file():
+                return f"{name} is missing"
+            if path.stat().st_size != expected["size"]:
+                return f"{name} has {path.stat().st_size} bytes, not {expected['size']}"
+            if _sha256(path) != expected["sha256"]:
+                return f"{name} does not match its checksum"
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        return f"{_CHECKSUMS} or {_LABEL} cannot be read ({type(error).__name__})"
+    return None
+
+
+def set_damaged_aside(directory: Path) -> list[str]:
+    """Moves damaged checkpoints that are newer than the newest whole one to `../damaged/`.
+
+    Args:
+      directory: of the checkpoints; may be missing.
+
+    Returns:
+      A line for each.
+
+    Raises:
+      UserError: if there are checkpoints and all of them are damaged.
+    """
+    steps = sorted(
+        (int(p.name) for p in directory.glob("[0-9]*") if p.name.isdigit()), reverse=True
+    )
+    found = []
+    for step in steps:
+        reason = damage(directory / str(step))
+        if reason is None:
+            break
+        found.append((step, reason))
+    else:
+        if found:
+            step, reason = found[0]
+            raise UserError(
+                f"no checkpoint in {directory} is whole (of step {step}, {reason}): bring one back "
+                "from a copy, or remove the run's directory to begin anew"
+            )
+    lines = []
+    for step, reason in found:
+        aside = directory.parent / "damaged"
+        aside.mkdir(exist_ok=True)
+        name = next(n for i in itertools.count() if not (n := aside / f"{step}-{i}").exists())
+        (directory / str(step)).rename(name)
+        lines.append(f"The checkpoint of step {step:,} is damaged ({reason}): moved to {name}.")
+    return lines
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def save_params(workdir: Path | str, step: int, params: Any, metadata: Mapping[str, Any]) -> None:

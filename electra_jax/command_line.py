@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import itertools
 import os
@@ -15,20 +16,38 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from electra_jax.errors import UserError
+from electra_jax.errors import Preempted, ProcessLost, UserError
 
 USER_ERROR_STATUS = 2
 INTERRUPTED_STATUS = 130  # what shells give for a program that an interrupt has ended
 
 
-def run(main: Callable[[], object], *, after_interrupt: str = "nothing was finished") -> int:
+def run(
+    main: Callable[[], object],
+    *,
+    after_interrupt: str = "nothing was finished",
+    at_failure: Callable[[int], None] | None = None,
+) -> int:
     """Calls `main`; returns the exit status.
 
     A user's mistake is printed as one line; so is an interrupt, with what to expect after it.
+
+    Args:
+      main: what to do.
+      after_interrupt: what to expect after an interrupt.
+      at_failure: called with a status that is not 0 before it is returned.
     """
+    status = _run(main, after_interrupt)
+    if status and at_failure is not None:
+        at_failure(status)
+    return status
+
+
+def _run(main: Callable[[], object], after_interrupt: str) -> int:
     if threading.current_thread() is threading.main_thread():
         # As Ctrl-C: what is under way is ended in order.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.unraisablehook = _unraisable
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -38,7 +57,10 @@ def run(main: Callable[[], object], *, after_interrupt: str = "nothing was finis
     except UserError as error:
         _say(f"error: {error}")
         return USER_ERROR_STATUS
-    except FloatingPointError as error:
+    except Preempted as error:
+        print(f"stopped: {error}; the same command goes on from there", flush=True)
+        return 0
+    except (FloatingPointError, ProcessLost) as error:
         _say(f"error: {error}")
         return 1
     except BrokenPipeError:  # Whoever read our output has had enough.
@@ -53,6 +75,19 @@ def run(main: Callable[[], object], *, after_interrupt: str = "nothing was finis
         atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
         return INTERRUPTED_STATUS
     return 0
+
+
+def _unraisable(unraisable) -> None:
+    """What was raised where nobody can catch it: in callbacks of libraries' threads and of the gc.
+
+    An interrupt is handed on. What TensorStore says of a failure once more is left out: it has been
+    raised where it is waited for.
+    """
+    error = unraisable.exc_value
+    if isinstance(error, KeyboardInterrupt):
+        _thread.interrupt_main()
+    elif "Event loop is closed" not in str(error) and "OCDBT database" not in str(error):
+        sys.__unraisablehook__(unraisable)
 
 
 def _say(text: str) -> None:

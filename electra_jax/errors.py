@@ -1,6 +1,4 @@
-"""The one exception for mistakes of the user's."""
-
-from __future__ import annotations
+"""Errors that the command line tells in one line."""
 
 
 class UserError(ValueError):
@@ -8,3 +6,11 @@ class UserError(ValueError):
 
     Command lines print the message alone, without a stack trace, and exit with status 2.
     """
+
+
+class Preempted(Exception):  # noqa: N818 (no error: everything is saved)
+    """A run was asked to stop, and has saved what it had; the programs end with status 0."""
+
+
+class ProcessLost(RuntimeError):
+    """Another process of the run is gone; the programs end with status 1."""

@@ -2,10 +2,10 @@
 
 Contract. `state.step` = steps taken = label of a checkpoint and of a row. Step n trains on
 `batch_at(n)`, so the state alone says where the data stands. Exactly `num_steps - state.step`
-steps run. After each: log, evaluate, save, in this order. What a step computed is fetched
-while later steps run. Before a save, every row up to it is on disk: a killed run that starts
-again from its last checkpoint writes the rows that are missing, each once. The final state is
-always saved.
+steps run, unless a stop is asked for. After each: log, evaluate, save, in this order. What a step
+computed is fetched while later steps run. Before a save, every row up to it is on disk: a killed
+run that starts again from its last checkpoint writes the rows that are missing, each once. The
+final state is always saved.
 """
 
 from __future__ import annotations
@@ -20,11 +20,20 @@ from typing import Any
 import jax
 import numpy as np
 
+from electra_jax.errors import Preempted
 from electra_jax.train_state import TrainState
 from electra_jax.writers import MetricWriter
 
 # Steps under way before the oldest one's numbers are fetched: the device never waits for the host.
 _IN_FLIGHT = 2
+
+
+class NonFiniteStep(FloatingPointError):  # noqa: N818
+    """A step whose loss or gradient is not finite; `step` counts it."""
+
+    def __init__(self, step: int, message: str):
+        super().__init__(message)
+        self.step = step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +56,7 @@ def fit(
     evaluate: Callable[[TrainState], Mapping[str, float]],
     save: Callable[[TrainState, Mapping[str, Any]], None],
     is_finished: Callable[[], bool] = lambda: False,
+    should_stop: Callable[[int], bool] = lambda step: False,
 ) -> TrainState:
     """Trains up to `num_steps` updates and returns the final state.
 
@@ -58,9 +68,11 @@ def fit(
       evaluate: metrics of a state on held-out data, and `tokens`, how many were read for them.
       save: called with a state and the sums that are not in a row yet.
       is_finished: asked at the start and after each evaluation whether the run ends there.
+      should_stop: asked after each step whether to save and stop.
 
     Raises:
-      FloatingPointError: as `log` says.
+      Preempted: where `should_stop` said so before the end.
+      NonFiniteStep: as `log` says.
     """
     step = int(state.step)
     finished = is_finished()
@@ -70,7 +82,8 @@ def fit(
         last = step == num_steps
         log.add(step, sums, ends_row=last or step % cadence.log_every == 0)
         evaluates = last or step % cadence.eval_every == 0
-        saves = last or step % cadence.checkpoint_every == 0
+        stops = should_stop(step) and not last
+        saves = last or stops or step % cadence.checkpoint_every == 0
         if evaluates or saves:
             with log.pause():
                 if evaluates:
@@ -81,6 +94,8 @@ def fit(
                 if saves or finished:
                     log.writer.flush()
                     save(state, log.window)
+        if stops and not finished:
+            raise Preempted(f"asked to stop after step {step:,}, which is saved")
     return state
 
 
@@ -174,10 +189,11 @@ class StepLog:
     def _check(self, step: int, sums: Mapping[str, np.ndarray]) -> None:
         if sums["skipped_steps"] > 0 and self._raise_if_skipped:
             self.writer.flush()
-            raise FloatingPointError(
+            raise NonFiniteStep(
+                step,
                 f"step {step}: the loss or its gradient is not finite. The update was left out and "
                 "nothing was saved since. Lower the learning rate, or set "
-                "train.on_nonfinite=skip to leave such steps out and go on"
+                "train.on_nonfinite=skip to leave such steps out and go on",
             )
 
     def _write_row(self, step: int) -> None:

@@ -5,17 +5,26 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from electra_jax.errors import UserError
+from electra_jax.optimizer import parameter_name, rules_by_name
 
 BACKENDS = ("jit", "pmap")
+# The axis of a parameter, from its end, that is spread over the devices where the state is: the
+# first of these that their number divides; (): every device has a copy.
+FSDP_RULES = (
+    (r"(^|/)kernel$", (-1, -2)),
+    (r"embeddings/(word|position|token_type)$", (-1, -2)),
+    (r"(^|/)(bias|scale)$", ()),
+)
 PLATFORMS = ("auto", "cpu", "gpu", "tpu")
 _AXIS = "data"
 # Part of a device's name and its dense bfloat16 (V100 and T4: float16) peak, from the vendors'
@@ -68,11 +77,6 @@ def enable_compilation_cache() -> None:
         )
 
 
-def is_main_process() -> bool:
-    """True in the one process that writes logs."""
-    return jax.process_index() == 0
-
-
 def describe_devices(mesh: Mesh) -> str:
     """For example "8 x TPU v4" or "1 x cpu"."""
     return f"{mesh.size} x {mesh.devices.flat[0].device_kind}"
@@ -87,12 +91,60 @@ def peak_flops(mesh: Mesh) -> float | None:
     return None
 
 
+def memory_of_a_device(mesh: Mesh) -> int | None:
+    """Bytes that programs may use on a device of this process; None where it is not known."""
+    device = mesh.local_devices[0]
+    if device.platform == "cpu":
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return total // len(mesh.local_devices)
+    return (device.memory_stats() or {}).get("bytes_limit")
+
+
+def check_memory(needed: Mapping[str, int], mesh: Mesh) -> str:
+    """What a compiled step needs on each device, in words.
+
+    Args:
+      needed: from `ParallelStep.memory_needed`.
+
+    Raises:
+      UserError: if a device has less.
+    """
+    limit, total = memory_of_a_device(mesh), sum(needed.values())
+    if not needed:
+        return "memory on each device: the compiler does not say"
+    parts = ", ".join(f"{size / 2**20:,.0f} MiB {name}" for name, size in needed.items())
+    of = "" if limit is None else f" of {limit / 2**20:,.0f}"
+    if limit is not None and total > limit:
+        raise UserError(
+            f"the training step needs {total / 2**20:,.0f} MiB on each device ({parts}), which "
+            f"has {limit / 2**20:,.0f}: lower train.batch_size, raise train.num_microbatches, or "
+            "spread the state over more devices with parallel.fsdp=True"
+        )
+    return f"memory on each device: {total / 2**20:,.0f}{of} MiB ({parts})"
+
+
 def make_mesh(platform: str | None = None, num_devices: int | None = None) -> Mesh:
     """A mesh with the one axis "data" over the devices of a platform (default: JAX's default)."""
     devices = jax.devices(platform)[:num_devices]
     # Auto axes: the compiler places the collectives. (make_mesh's default, Explicit, makes every
     # gather name its output's sharding.)
     return jax.make_mesh((len(devices),), (_AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def check_backend(backend: str, *, fsdp: bool) -> None:
+    """Raises UserError where "pmap" cannot do what is asked for.
+
+    Args:
+      backend: "jit" or "pmap".
+      fsdp: whether the state is to be spread over the devices.
+    """
+    if backend == "pmap" and fsdp:
+        raise UserError("parallel.backend='pmap' has whole states: use jit, or parallel.fsdp=False")
+    if backend == "pmap" and jax.process_count() > 1:
+        raise UserError(
+            f"parallel.backend='pmap' runs in one process, and there are {jax.process_count()}: "
+            "use jit"
+        )
 
 
 def check_batch_size(batch_size: int, mesh: Mesh, num_microbatches: int = 1) -> None:
@@ -122,14 +174,88 @@ def shard_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Ar
     }
 
 
-def create(make: Callable[[], Any], mesh: Mesh) -> Any:
-    """Runs `make` on every device of the mesh: a replicated state, with no copy elsewhere."""
-    return jax.jit(make, out_shardings=NamedSharding(mesh, PartitionSpec()))()
+def state_shardings(
+    state: Any,
+    mesh: Mesh,
+    *,
+    fsdp: bool = False,
+    rules: Sequence[tuple[str, tuple[int, ...]]] = FSDP_RULES,
+) -> Any:
+    """Where each array of a state is: everywhere, or in parts, one a device.
+
+    Args:
+      state: a tree with `params`, of arrays or their shapes; what has a parameter's name and shape
+        elsewhere in it (an optimiser's moments) goes where the parameter goes.
+      mesh: the devices.
+      fsdp: whether parameters are spread ("fully sharded data parallel").
+      rules: axes by name, as `FSDP_RULES`; every parameter must match one.
+
+    Returns:
+      A tree like `state` of shardings.
+
+    Raises:
+      UserError: for a parameter that no rule covers.
+    """
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    if not fsdp:
+        return jax.tree.map(lambda _: everywhere, state)
+    axes = rules_by_name(state.params, rules, what="parallel.fsdp")
+    of_parameters = {}
+    for (path, leaf), candidates in zip(
+        jax.tree_util.tree_leaves_with_path(state.params),
+        jax.tree.leaves(axes, is_leaf=lambda value: isinstance(value, tuple)),
+        strict=True,
+    ):
+        spec = [None] * len(leaf.shape)
+        for axis in candidates:
+            if -axis <= len(spec) and leaf.shape[axis] % mesh.size == 0:
+                spec[axis] = _AXIS
+                break
+        of_parameters[parameter_name(path), leaf.shape] = NamedSharding(mesh, PartitionSpec(*spec))
+
+    def sharding(path, leaf):
+        names = parameter_name(path).split("/")
+        for start in range(len(names)):
+            found = of_parameters.get(("/".join(names[start:]), leaf.shape))
+            if found is not None:
+                return found
+        return everywhere
+
+    return jax.tree_util.tree_map_with_path(sharding, state)
+
+
+def abstract(make: Callable[[], Any], shardings_of: Callable[[Any], Any]) -> Any:
+    """Shapes, dtypes and places of what `make` would give; nothing is computed."""
+    shapes = jax.eval_shape(make)
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        shapes,
+        shardings_of(shapes),
+    )
+
+
+def create(make: Callable[[], Any], shardings: Any) -> Any:
+    """Runs `make` where its parts belong, with no copy elsewhere."""
+    return jax.jit(make, out_shardings=shardings)()
 
 
 def replicate(state: Any, mesh: Mesh) -> Any:
-    """A copy of the state on every device of the mesh (of this process alone)."""
-    return jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
+    """A copy of the state on every device of the mesh."""
+    return put(state, jax.tree.map(lambda _: NamedSharding(mesh, PartitionSpec()), state))
+
+
+def put(state: Any, shardings: Any) -> Any:
+    """Arrays that every process has, where `shardings` say."""
+    if jax.process_count() == 1:
+        return jax.device_put(state, shardings)
+
+    def place(leaf, sharding):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(place(jax.random.key_data(leaf), sharding))
+        content = np.asarray(leaf)
+        return jax.make_array_from_callback(content.shape, sharding, lambda index: content[index])
+
+    return jax.tree.map(place, state, shardings)
 
 
 class ParallelStep:
@@ -138,16 +264,19 @@ class ParallelStep:
     Results do not depend on the backend or on the number of devices (to rounding).
     """
 
-    def __init__(self, step: Callable, mesh: Mesh, backend: str, donate_state: bool):
+    def __init__(
+        self, step: Callable, mesh: Mesh, backend: str, donate_state: bool, shardings: Any
+    ):
         donated = (0,) if donate_state else ()
         self._mesh, self._backend = mesh, backend
         if backend == "jit":
             everywhere = NamedSharding(mesh, PartitionSpec())
             rows = NamedSharding(mesh, PartitionSpec(_AXIS))
+            state = everywhere if shardings is None else shardings
             self._jitted = jax.jit(
                 step,
-                in_shardings=(everywhere, rows),
-                out_shardings=everywhere,
+                in_shardings=(state, rows),
+                out_shardings=(state, everywhere) if donate_state else everywhere,
                 donate_argnums=donated,
             )
         else:
@@ -161,8 +290,24 @@ class ParallelStep:
         self._run = self._jitted
 
     def compile(self, state: Any, batch: Mapping[str, np.ndarray]) -> None:
-        """Compiles for these shapes now, instead of at the first call."""
-        self._run = self._jitted.lower(state, self._place(batch)).compile()
+        """Compiles for these shapes now, instead of at the first call.
+
+        Args:
+          state: arrays, or their shapes from `abstract`.
+          batch: arrays like this process's rows; only their shapes and dtypes count.
+        """
+        self._run = self._jitted.lower(state, self._shapes(batch)).compile()
+
+    def memory_needed(self) -> dict[str, int]:
+        """Bytes on each device, by the compiled program: `state`, `batch` and others given to it,
+        and `temporary`; {} where the compiler does not say.
+        """
+        analysis = self._run.memory_analysis() if self._run is not self._jitted else None
+        if analysis is None:
+            return {}
+        given = analysis.argument_size_in_bytes
+        new = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+        return {"given": given, "temporary": analysis.temp_size_in_bytes + max(new, 0)}
 
     def __call__(self, state: Any, batch: Mapping[str, np.ndarray]) -> Any:
         return self._run(state, self._place(batch))
@@ -174,9 +319,23 @@ class ParallelStep:
         local = len(self._mesh.local_devices)
         return {k: np.reshape(v, (local, -1) + np.shape(v)[1:]) for k, v in batch.items()}
 
+    def _shapes(self, batch):
+        if self._backend == "pmap":
+            return self._place(batch)
+        count = jax.process_count()
+        return {
+            name: jax.ShapeDtypeStruct((len(rows) * count, *rows.shape[1:]), rows.dtype)
+            for name, rows in batch.items()
+        }
+
 
 def parallelize(
-    step: Callable, mesh: Mesh | None = None, *, backend: str = "jit", donate_state: bool = True
+    step: Callable,
+    mesh: Mesh | None = None,
+    *,
+    backend: str = "jit",
+    donate_state: bool = True,
+    shardings: Any = None,
 ) -> ParallelStep:
     """Runs a pure step `(state, batch) -> outputs` over all devices of a mesh.
 
@@ -184,8 +343,9 @@ def parallelize(
       step: takes `axis_name=` where the backend is "pmap"; `steps.train_step` does.
       mesh: from `make_mesh`; None: all devices. Give the step a state from `replicate`.
       backend: "jit" (the compiler splits the global batch) or "pmap" (one program a device).
-      donate_state: the state's memory is used for the new state ("jit" only); the state given
-        cannot be used again. Never for evaluation.
+      donate_state: the step gives `(new state, others)`, and the memory of the state is used for
+        the new one ("jit" only); the state given cannot be used again. Never for evaluation.
+      shardings: of the state, from `state_shardings`; None: every device has all of it.
 
     Raises:
       UserError: for an unknown backend.
@@ -194,4 +354,4 @@ def parallelize(
         raise UserError(
             f"parallel.backend={backend!r} is unknown: use one of {', '.join(BACKENDS)}"
         )
-    return ParallelStep(step, mesh or make_mesh(), backend, donate_state)
+    return ParallelStep(step, mesh or make_mesh(), backend, donate_state, shardings)

@@ -5,28 +5,28 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import ml_collections
 import numpy as np
 import optax
 
-from electra_jax import parallel, run_config
+from electra_jax import parallel, processes, run_config
 from electra_jax.checkpoint import Checkpointer
 from electra_jax.config import ElectraConfig
 from electra_jax.corruption import max_masked_positions
 from electra_jax.curves import draw_curves
 from electra_jax.data import Corpus, TokenBatches, documentation_corpus
 from electra_jax.flops import train_step_flops
-from electra_jax.loop import Cadence, StepLog, compile_step, fit
+from electra_jax.loop import Cadence, NonFiniteStep, StepLog, compile_step, fit
 from electra_jax.modeling import Electra
 from electra_jax.objectives import Objective
 from electra_jax.optimizer import learning_rate_schedule, make_optimizer
 from electra_jax.pretrained import load_pretrained
-from electra_jax.run_directory import open_run, open_writers, say
+from electra_jax.run_directory import join_processes, locked, open_run, open_writers, say
 from electra_jax.steps import eval_step, train_step
 from electra_jax.train_state import TrainState, create_train_state, init_params
 from electra_jax.warm_start import start_params
@@ -55,8 +55,10 @@ def set_up(config: ml_collections.ConfigDict) -> Setup:
       UserError: naming the field, its value and the remedy.
     """
     run_config.check_values(config)
+    join_processes(config.parallel)
     platform = parallel.choose_platform(config.platform)
     parallel.enable_compilation_cache()
+    parallel.check_backend(config.parallel.backend, fsdp=config.parallel.fsdp)
     mesh = parallel.make_mesh(None if config.platform == "auto" else config.platform)
     parallel.check_batch_size(config.train.batch_size, mesh, config.train.num_microbatches)
     corpus = open_corpus(config)
@@ -104,6 +106,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: Path | str) -
     begun = any((workdir / "checkpoints").glob("[0-9]*"))
     params = None if begun or config.init_from is None else warm_params(config, setup)
     with contextlib.ExitStack() as on_exit:
+        on_exit.enter_context(locked(workdir))
         checkpointer, start = open_run(
             workdir,
             setup.description,
@@ -113,53 +116,135 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: Path | str) -
             keep_every=train.keep_checkpoint_every,
         )
         on_exit.callback(checkpointer.close)
-        state, window = initial_state(config, setup, checkpointer, start, params)
-        say(describe(config, setup, state, start))
-
-        objective, backend = setup.objective, config.parallel.backend
-        pure_train_step = functools.partial(
-            train_step, objective=objective, num_microbatches=train.num_microbatches
+        make_state = functools.partial(fresh_state, config, setup)
+        shardings_of = functools.partial(
+            parallel.state_shardings, mesh=setup.mesh, fsdp=config.parallel.fsdp
         )
-        run_train_step = parallel.parallelize(pure_train_step, setup.mesh, backend=backend)
-        rows = parallel.local_rows(train.batch_size)
-        if start < train.num_train_steps:
-            say("Compiling the training step ...")
-            seconds = compile_step(run_train_step, state, setup.batches.batch_at(start, rows))
-            say(f"Compiled in {seconds:.0f} s.")
+        like = parallel.abstract(make_state, shardings_of)
+        say(describe(config, setup, like, start))
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, like)
+        run = Run(config, workdir, setup, checkpointer, compile_steps(config, setup, like))
 
-        writer = open_writers(
-            workdir,
+        def begin(step: int) -> Position:
+            if step:
+                kept = checkpointer.metadata(step)
+                state = checkpointer.restore(like, step)
+                return Position(state, kept["window"], kept.get("skipped_batches", 0))
+            state = parallel.create(make_state, shardings)
+            if params is not None:
+                state = state.replace(params=parallel.put(params, shardings.params))
+            return Position(state, {}, 0)
+
+        should_stop = on_exit.enter_context(processes.stop_requests())
+        position, rollbacks = begin(start), 0
+        while True:
+            try:
+                state = train_from(run, position, should_stop)
+                break
+            except NonFiniteStep as failure:
+                if train.on_nonfinite != "rollback" or rollbacks == train.max_rollbacks:
+                    raise
+                rollbacks += 1
+                checkpointer.wait()
+                step = checkpointer.latest_step() or 0
+                position = begin(step)
+                skipped = position.skipped_batches + failure.step - step
+                position = position._replace(skipped_batches=skipped)
+                say(
+                    f"The loss or its gradient at step {failure.step:,} is not finite: going on "
+                    f"from step {step:,}, without the {failure.step - step:,} batches since."
+                )
+    if processes.is_main():
+        say(summarize_run(workdir))
+    return state
+
+
+class Position(NamedTuple):
+    """Where a run stands: its state, the sums of the row under way, and batches passed over."""
+
+    state: TrainState
+    window: dict[str, Any]
+    skipped_batches: int
+
+
+class Run(NamedTuple):
+    """What stays the same while a run goes on."""
+
+    config: ml_collections.ConfigDict
+    workdir: Path
+    setup: Setup
+    checkpointer: Checkpointer
+    train_step: Any  # over all devices, compiled
+
+
+def compile_steps(config: ml_collections.ConfigDict, setup: Setup, like: TrainState) -> Any:
+    """The training step over all devices, compiled; says what memory it needs.
+
+    Raises:
+      UserError: if a device has not so much.
+    """
+    train = config.train
+    step = parallel.parallelize(
+        functools.partial(
+            train_step, objective=setup.objective, num_microbatches=train.num_microbatches
+        ),
+        setup.mesh,
+        backend=config.parallel.backend,
+        shardings=jax.tree.map(lambda leaf: leaf.sharding, like),
+    )
+    say("Compiling the training step ...")
+    seconds = compile_step(step, like, setup.batches.like(parallel.local_rows(train.batch_size)))
+    say(f"Compiled in {seconds:.0f} s; {parallel.check_memory(step.memory_needed(), setup.mesh)}.")
+    return step
+
+
+def train_from(run: Run, position: Position, should_stop: Callable[[int], bool]) -> TrainState:
+    """Trains to the end, and returns the final state.
+
+    Raises:
+      NonFiniteStep, Preempted: as of `fit`.
+    """
+    config, setup, train = run.config, run.setup, run.config.train
+    rows, start = parallel.local_rows(train.batch_size), int(position.state.step)
+    with contextlib.closing(
+        open_writers(
+            run.workdir,
             setup.description,
             setup.corpus.tokenizer(),
             num_steps=train.num_train_steps,
             start=start,
         )
-        on_exit.callback(writer.close)
+    ) as writer:
         step_log = StepLog(
             writer,
-            objective.summarize,
+            setup.objective.summarize,
             learning_rate=setup.schedule,
             num_steps=train.num_train_steps,
-            window=window,
-            raise_if_skipped=train.on_nonfinite == "raise",
+            window=position.window,
+            raise_if_skipped=train.on_nonfinite != "skip",
             flops_per_step=flops_per_step(config, setup.model.config),
             peak_flops=parallel.peak_flops(setup.mesh),
         )
-        state = fit(
-            state,
-            run_train_step,
-            lambda step: setup.batches.batch_at(step, rows),
+
+        def save(state: TrainState, window: Mapping[str, Any]) -> None:
+            setup.corpus.check_unchanged()
+            kept = {
+                "window": {name: value.tolist() for name, value in window.items()},
+                "skipped_batches": position.skipped_batches,
+            }
+            run.checkpointer.save(state, setup.description | kept)
+
+        return fit(
+            position.state,
+            run.train_step,
+            lambda step: setup.batches.batch_at(step + position.skipped_batches, rows),
             num_steps=train.num_train_steps,
             cadence=Cadence(train.log_every, train.eval_every, train.checkpoint_every),
             log=step_log,
-            evaluate=make_evaluate(config, setup),
-            save=lambda state, window: checkpointer.save(
-                state, setup.description | {"window": {k: v.tolist() for k, v in window.items()}}
-            ),
+            evaluate=make_evaluate(config, setup, position.state),
+            save=save,
+            should_stop=should_stop,
         )
-    if parallel.is_main_process():
-        say(summarize_run(workdir))
-    return state
 
 
 def open_corpus(config: ml_collections.ConfigDict) -> Corpus:
@@ -187,14 +272,15 @@ def make_batches(config: ml_collections.ConfigDict, corpus: Corpus, split: str) 
 
 
 def make_evaluate(
-    config: ml_collections.ConfigDict, setup: Setup
+    config: ml_collections.ConfigDict, setup: Setup, state: TrainState
 ) -> Callable[[TrainState], dict[str, float]]:
-    """A function from a state to its metrics on `train.eval_batches` held-out batches."""
+    """A function from states like this one to metrics on `train.eval_batches` held-out batches."""
     run_eval_step = parallel.parallelize(
         functools.partial(eval_step, objective=setup.objective),
         setup.mesh,
         backend=config.parallel.backend,
         donate_state=False,
+        shardings=jax.tree.map(lambda leaf: leaf.sharding, state),
     )
     held_out = setup.held_out
     num_batches = min(config.train.eval_batches, held_out.num_batches)
@@ -225,29 +311,10 @@ def warm_params(config: ml_collections.ConfigDict, setup: Setup) -> Any:
     return jax.tree.map(np.asarray, params)
 
 
-def initial_state(
-    config: ml_collections.ConfigDict,
-    setup: Setup,
-    checkpointer: Checkpointer,
-    start: int,
-    params: Any = None,
-) -> tuple[TrainState, dict[str, Any]]:
-    """The state to go on from and the sums of the row under way there, on the mesh.
-
-    Args:
-      params: to begin with, at step 0; None: those that the seed gives.
-    """
-
-    def make():
-        key = jax.random.key(config.seed)
-        return create_train_state(key, setup.model, setup.tx, seq_len=config.data.seq_len)
-
-    state = parallel.create(make, setup.mesh)
-    if not start and params is not None:
-        state = state.replace(params=parallel.replicate(params, setup.mesh))
-    if not start:
-        return state, {}
-    return checkpointer.restore(state, start), checkpointer.metadata(start)["window"]
+def fresh_state(config: ml_collections.ConfigDict, setup: Setup) -> TrainState:
+    """The state at step 0 that the seed gives."""
+    key = jax.random.key(config.seed)
+    return create_train_state(key, setup.model, setup.tx, seq_len=config.data.seq_len)
 
 
 def flops_per_step(config: ml_collections.ConfigDict, model: ElectraConfig) -> float:

@@ -46,6 +46,7 @@ MAY_CHANGE = (
     "train.keep_checkpoints",
     "train.keep_checkpoint_every",
     "train.on_nonfinite",
+    "train.max_rollbacks",
 )
 
 
@@ -76,6 +77,8 @@ _CHECKS = {
     "train.eval_batches": (_positive, "must be positive"),
     "train.checkpoint_every": (_positive, "must be positive"),
     "train.keep_checkpoints": (_positive, "must be positive"),
+    "train.max_rollbacks": (_not_negative, "must not be negative"),
+    "parallel.heartbeat_seconds": (_positive, "must be positive"),
     "seed": (lambda value: 0 <= value < 2**32, "must lie in [0, 2**32)"),
 }
 _CHOICES = {
@@ -83,7 +86,7 @@ _CHOICES = {
     "parallel.backend": BACKENDS,
     "objective.name": tuple(OBJECTIVES),
     "data.example_format": ("segments", "packed"),
-    "train.on_nonfinite": ("raise", "skip"),
+    "train.on_nonfinite": ("raise", "skip", "rollback"),
     "model.dtype": ("auto", "float32", "bfloat16"),
     "model.scan_layers": ("auto", *LAYER_LOOPS),
 }

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
-from collections.abc import Mapping
+import os
+import platform
+import secrets
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from electra_jax import parallel, run_config
-from electra_jax.checkpoint import Checkpointer
+from electra_jax import processes, run_config
+from electra_jax.checkpoint import Checkpointer, set_damaged_aside
 from electra_jax.data.tokenization import Tokenizer
 from electra_jax.errors import UserError
 from electra_jax.writers import (
@@ -21,6 +26,22 @@ from electra_jax.writers import (
     read_rows,
     write_aside,
 )
+
+
+def join_processes(config: Mapping[str, Any]) -> None:
+    """Meets the other processes that `config.parallel` or the surroundings tell of.
+
+    Raises:
+      UserError: as `processes.initialize`.
+    """
+    count = processes.initialize(
+        coordinator_address=config.coordinator_address,
+        num_processes=config.num_processes,
+        process_id=config.process_id,
+        heartbeat_seconds=config.heartbeat_seconds,
+    )
+    if count > 1:
+        say(f"{count} processes have met.")
 
 
 def open_run(
@@ -50,14 +71,11 @@ def open_run(
     Raises:
       UserError: if the directory holds another run, or something else that would be overwritten.
     """
-    if workdir.exists() and not workdir.is_dir():
-        raise UserError(f"--workdir={workdir} is a file: choose a directory")
+    _check_is_a_run_or_new(workdir)
     known, rows = workdir / "config.json", workdir / "metrics.jsonl"
-    if rows.exists() and not known.exists():
-        raise UserError(
-            f"--workdir={workdir} holds a metrics.jsonl but no config.json, so it is no run of "
-            "this program: choose another"
-        )
+    damaged = processes.on_main(lambda: set_damaged_aside(workdir / "checkpoints"))
+    for line in damaged:
+        say(line)
     if known.exists():
         before, now = read_json(known), json.loads(json.dumps(description))
         for note in run_config.check_same_run(before, now, workdir, may_change, data_fields):
@@ -77,7 +95,9 @@ def open_run(
             f"train.num_train_steps={num_steps}, but the run in {workdir} is already "
             f"at step {start}: raise it, or choose another --workdir"
         )
-    elif logged - start > 2 * checkpoint_every:  # a kill costs less: one save waits for the other
+    elif (
+        not damaged and logged - start > 2 * checkpoint_every
+    ):  # a kill costs less: one save waits for the other
         problem = (
             f"--workdir={workdir}: metrics.jsonl reaches step {logged}, but the newest checkpoint "
             f"is of step {start}: bring the checkpoints back, or choose another"
@@ -88,6 +108,70 @@ def open_run(
     if known.exists() and not start:
         say(f"{workdir} holds no checkpoint yet: starting at step 0.")
     return checkpointer, start
+
+
+@contextlib.contextmanager
+def locked(workdir: Path) -> Iterator[None]:
+    """Context in which a directory belongs to this run, whose processes must all see it.
+
+    The lock is the system's: it ends with the process, however that ends.
+
+    Raises:
+      UserError: if another run has it, or not all processes see the same directory.
+    """
+    path, file = workdir / ".lock", None
+    token = f"{os.getpid()} on {platform.node()}, {secrets.token_hex(8)}"
+
+    def lock() -> str:
+        nonlocal file
+        _check_is_a_run_or_new(workdir)
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            file = path.open("a+", encoding="utf-8")
+        except OSError as error:
+            raise UserError(
+                f"--workdir={workdir} cannot be written ({error.strerror}): choose another"
+            ) from error
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            owner = file.read().partition(",")[0]
+            file.close()
+            raise UserError(
+                f"--workdir={workdir} is in use by process {owner or '?'}: wait for it, end it, or "
+                "choose another"
+            ) from None
+        except OSError as error:
+            say(f"note: {workdir} cannot be locked ({error.strerror}): start no second run on it")
+        file.truncate(0)
+        file.write(token)
+        file.flush()
+        return token
+
+    token = processes.on_main(lock)
+    try:
+        seen = path.exists() and path.read_text(encoding="utf-8") == token
+        processes.agree(
+            None
+            if seen
+            else f"--workdir={workdir} is not the same directory in all processes: put it where "
+            "all of them see it"
+        )
+        yield
+    finally:
+        if file is not None:
+            file.close()
+
+
+def _check_is_a_run_or_new(workdir: Path) -> None:
+    if workdir.exists() and not workdir.is_dir():
+        raise UserError(f"--workdir={workdir} is a file: choose a directory")
+    if (workdir / "metrics.jsonl").exists() and not (workdir / "config.json").exists():
+        raise UserError(
+            f"--workdir={workdir} holds a metrics.jsonl but no config.json, so it is no run of "
+            "this program: choose another"
+        )
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -117,7 +201,7 @@ def open_writers(
     start: int,
 ) -> WriterList:
     """Everything that takes rows, in the one process that writes; begins the run's files."""
-    if not parallel.is_main_process():
+    if not processes.is_main():
         return WriterList([])
     (workdir / "tokenizer").mkdir(parents=True, exist_ok=True)
     tokenizer.save(workdir / "tokenizer")
@@ -134,5 +218,5 @@ def open_writers(
 
 def say(text: str) -> None:
     """Prints in the one process that writes logs."""
-    if parallel.is_main_process():
+    if processes.is_main():
         print(text, flush=True)

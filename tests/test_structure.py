@@ -17,7 +17,16 @@ LAYERS = (
     ("dropout", "layers", "modeling", "heads", "transfer", "flops", "corruption", "losses")
     + ("objectives", "optimizer"),
     ("train_state", "steps"),
-    ("parallel", "checkpoint", "hugging_face", "writers", "curves", "loop", "run_config")
+    (
+        "processes",
+        "parallel",
+        "checkpoint",
+        "hugging_face",
+        "writers",
+        "curves",
+        "loop",
+        "run_config",
+    )
     + ("run_directory", "pretrained", "warm_start", "tensorflow_checkpoint", "convert"),
     ("pretraining", "finetuning", "inference", "detection_page", "command_line"),
     ("service",),

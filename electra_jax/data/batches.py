@@ -108,6 +108,18 @@ class TokenBatches:
             "row_ids": places.astype(np.uint32),
         }
 
+    def like(self, rows: slice = _ALL_ROWS) -> dict[str, np.ndarray]:
+        """Zeros in the shapes and dtypes of `batch_at`, without memory; nothing is read."""
+        count = len(range(*rows.indices(self.batch_size)))
+        shapes = {
+            "input_ids": ((count, self.seq_len), self._tokens[0].dtype),
+            "row_ids": ((count,), np.uint32),
+        }
+        return {
+            name: np.broadcast_to(np.zeros((), dtype), shape)
+            for name, (shape, dtype) in shapes.items()
+        }
+
     def example_at(self, index: int) -> np.ndarray:
         """Row number `index` in the corpus's order: uint16 or uint32 [seq_len].
 

@@ -115,6 +115,7 @@ class Corpus:
         self.special_ids = SpecialIds(**settings["special_ids"])
         self._tokenizer: Tokenizer | None = None
         self._shards: dict[str, list[Shard]] = {}
+        self._files: dict[Path, tuple[int, ...] | None] = {}  # in use, and what they were
 
     @classmethod
     def open(cls, path: str | Path) -> Corpus:
@@ -166,6 +167,19 @@ class Corpus:
         """
         self._check_files(checksums=True)
 
+    def check_unchanged(self) -> None:
+        """Checks, without reading them, that the shards in use are the files they were at first.
+
+        Raises:
+          UserError: naming the first one that was written to, replaced or removed since.
+        """
+        for path, before in self._files.items():
+            if _signature(path) != before:
+                raise UserError(
+                    f"{path} has changed since this run began: nothing was saved since; bring the "
+                    "corpus back, and the same command goes on from the last checkpoint"
+                )
+
     def num_tokens(self, split: str) -> int:
         """Tokens of text in a split, without the [SEP] stored after every document."""
         return sum(entry["num_tokens"] for entry in self._entries(split))
@@ -214,6 +228,7 @@ class Corpus:
                     f"{path} is {array.dtype}{list(array.shape)}, not "
                     f"{np.dtype(dtype)}[{size}]: {_AGAIN}"
                 )
+            self._files[path] = _signature(path)
             # A plain array over the same mapping: slices of np.memmap cost ten times as much.
             arrays.append(array.view(np.ndarray))
         return Shard(*arrays)
@@ -260,6 +275,15 @@ def _sha256(path: str) -> str:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def _signature(path: Path) -> tuple[int, ...] | None:
+    """What changes when a file is written to or replaced; None where there is no file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns, found.st_ino
 
 
 def _allow_open_files(count: int) -> None:

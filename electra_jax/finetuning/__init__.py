@@ -8,12 +8,12 @@ from typing import Any
 
 import ml_collections
 
-from electra_jax import parallel
+from electra_jax import parallel, processes
 from electra_jax.finetuning.config import planned_trials
 from electra_jax.finetuning.outputs import check_workdir, write_results
 from electra_jax.finetuning.setup import Setup, set_up
 from electra_jax.finetuning.trial import Programs, run_trial
-from electra_jax.run_directory import say
+from electra_jax.run_directory import locked, say
 
 __all__ = ["Setup", "set_up", "train_and_evaluate"]
 
@@ -43,9 +43,11 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: Path | str) -
     trials = planned_trials(config, setup.task, setup.model.config)
     programs = Programs(config, setup)
     results: list[dict[str, Any]] = []
-    for trial in trials:
-        results.append(run_trial(config, setup, programs, trial, workdir / f"trial-{trial.number}"))
-        summary = write_results(workdir, setup.task, results)
+    with locked(workdir), processes.stop_requests() as should_stop:
+        for trial in trials:
+            directory = workdir / f"trial-{trial.number}"
+            results.append(run_trial(config, setup, programs, trial, directory, should_stop))
+            summary = write_results(workdir, setup.task, results)
     say(summarize(summary, workdir))
     return summary
 

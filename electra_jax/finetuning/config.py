@@ -101,6 +101,7 @@ _CHECKS = {
     "optimizer.max_grad_norm": (_positive, "must be positive"),
     "train.log_every": (_positive, "must be positive"),
     "train.checkpoint_every": (_positive, "must be positive"),
+    "parallel.heartbeat_seconds": (_positive, "must be positive"),
 }
 _CHOICES = {
     "platform": PLATFORMS,

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from electra_jax import processes
 from electra_jax.curves import draw_confusion, draw_scatter, draw_shares
 from electra_jax.errors import UserError
 from electra_jax.tasks import LabelSpace, Split, Task
@@ -94,8 +95,9 @@ def write_results(workdir: Path, task: Task, trials: Sequence[Mapping[str, Any]]
         },
         "best_trial": best["number"],
     }
-    _keep_best(workdir, best["number"])
-    write_aside(workdir / "results.json", json.dumps(_finite(summary), indent=2) + "\n")
+    if processes.is_main():
+        _keep_best(workdir, best["number"])
+        write_aside(workdir / "results.json", json.dumps(_finite(summary), indent=2) + "\n")
     return summary
 
 

@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
-from electra_jax import parallel
+from electra_jax import parallel, processes
 from electra_jax.checkpoint import load_params, save_params
 from electra_jax.curves import draw_curves
 from electra_jax.errors import UserError
@@ -130,8 +130,13 @@ def run_trial(
     programs: Programs,
     trial: Trial,
     directory: Path,
+    should_stop: Callable[[int], bool],
 ) -> dict[str, Any]:
-    """Trains once, or goes on with it; returns its entry in `results.json`."""
+    """Trains once, or goes on with it; returns its entry in `results.json`.
+
+    Raises:
+      Preempted, NonFiniteStep: as of `fit`.
+    """
     batches = BucketedBatches(
         setup.train,
         batch_size=config.batch_size,
@@ -223,6 +228,7 @@ def run_trial(
                 state, description | {"window": {k: v.tolist() for k, v in window.items()}}
             ),
             is_finished=selection.is_finished,
+            should_stop=should_stop,
         )
         if int(state.step) < num_steps:
             say(
@@ -264,7 +270,7 @@ def keep_model(
         "model": config.model.to_dict(),
     }
     save_params(directory, int(state.step), state.params, json.loads(json.dumps(metadata)))
-    if parallel.is_main_process():
+    if processes.is_main():
         # For people; programs read it from the checkpoint.
         write_aside(directory / "model.json", json.dumps(metadata, indent=2) + "\n")
         (directory / "tokenizer").mkdir(exist_ok=True)
@@ -280,7 +286,7 @@ def finish_trial(
 ) -> dict[str, Any]:
     """Predicts with the state that was kept and writes everything a reader wants."""
     params, _ = load_params(directory / "best")
-    params = parallel.replicate(jax.tree.map(jnp.asarray, params), setup.mesh)
+    params = parallel.replicate(params, setup.mesh)
     metrics, predictions = programs.metrics(params)
     steps = [
         int(path.name)
@@ -296,7 +302,7 @@ def finish_trial(
     }
     result = trial._asdict() | {"step": max(steps), "metrics": metrics}
     result |= {"test_metrics": scored} if scored else {}
-    if not parallel.is_main_process():
+    if not processes.is_main():
         return result
     for name, evaluated, predicted in splits:
         write_outputs(

@@ -1,7 +1,7 @@
 """The corpus that the runs train on."""
 
 import pytest
-from small_run import generated_text
+from small_run import NUM_STEPS, command, generated_text, run
 
 from electra_jax.data import prepare_corpus
 
@@ -20,3 +20,12 @@ def corpus_path(tmp_path_factory):
         validation_fraction=0.1,
     )
     return output
+
+
+@pytest.fixture(scope="session")
+def undisturbed(corpus_path, tmp_path_factory):
+    """A run of 60 steps to which nothing has happened; to be copied, not changed."""
+    workdir = tmp_path_factory.mktemp("undisturbed") / "run"
+    result = run(command(corpus_path, workdir, train__num_train_steps=NUM_STEPS))
+    assert result.returncode == 0, result.stderr
+    return workdir

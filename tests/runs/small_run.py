@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).parents[2]
+NUM_STEPS = 60
 
 
 def generated_text(num_documents: int, seed: int) -> str:

@@ -10,26 +10,17 @@ import time
 import jax
 import numpy as np
 import pytest
-from small_run import command, environment, run
+from small_run import NUM_STEPS, command, environment, run
 
 from electra_jax.checkpoint import load_params
 from electra_jax.writers import read_rows
 
-NUM_STEPS = 60
 TIMES = ("tokens_per_second", "eta_seconds")
 
 
 def rows_without_times(workdir):
     rows = read_rows(workdir / "metrics.jsonl")
     return [{k: v for k, v in row.items() if k not in TIMES} for row in rows]
-
-
-@pytest.fixture(scope="module")
-def undisturbed(corpus_path, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("undisturbed") / "run"
-    result = run(command(corpus_path, workdir, train__num_train_steps=NUM_STEPS))
-    assert result.returncode == 0, result.stderr
-    return workdir
 
 
 def assert_same_run(workdir, other):
