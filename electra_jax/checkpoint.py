@@ -32,8 +32,9 @@ from electra_jax.writers import write_aside
 # What goes wrong in orbax's threads is raised where it is waited for, and told in one line.
 for _logger in (absl.logging.get_absl_logger(), logging.getLogger("asyncio")):
     _logger.addFilter(
-        lambda record: record.levelno < logging.ERROR
-        or "orbax" not in record.pathname + record.getMessage()
+        lambda record: (
+            record.levelno < logging.ERROR or "orbax" not in record.pathname + record.getMessage()
+        )
     )
 _CHECKSUMS = "checksums.json"
 _LABEL = "_CHECKPOINT_METADATA"  # orbax's own, which it writes to once more at the end

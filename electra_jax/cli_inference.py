@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -18,7 +20,7 @@ from electra_jax.errors import UserError
 def add_inference(verbs) -> None:
     """Adds `detect`, `fill-mask`, `embed` and `serve`."""
     parser = _add(verbs, "detect", "say which tokens of a text look replaced", _detect)
-    parser.add_argument("text", nargs="?", metavar="TEXT")
+    parser.add_argument("text", nargs="?", metavar="TEXT", help="the text")
     _add_file(parser)
     parser.add_argument("--jsonl", action="store_true", help="print a JSON object a text")
     parser.add_argument("--html", metavar="FILE", help="write a page that shades the tokens")
@@ -26,7 +28,7 @@ def add_inference(verbs) -> None:
         "--windows", action="store_true", help="score long texts in windows instead of cutting them"
     )
     parser = _add(verbs, "fill-mask", "guess what is at [MASK]", _fill_mask)
-    parser.add_argument("text", nargs="?", metavar="TEXT")
+    parser.add_argument("text", nargs="?", metavar="TEXT", help="the text, with [MASK] in it")
     _add_file(parser)
     parser.add_argument("--top-k", type=int, default=5, metavar="K", help="guesses a mask (5)")
     parser = _add(verbs, "embed", "write the encoder's vectors of texts", _embed)
@@ -40,15 +42,17 @@ def add_inference(verbs) -> None:
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (8000)")
     parser.add_argument("--max-bytes", type=int, metavar="N", help="of a request (256000)")
     parser.add_argument("--max-texts", type=int, metavar="N", help="of a request (256)")
-    parser.add_argument("--max-waiting", type=int, metavar="N", help="requests at a time (64)")
+    parser.add_argument("--max-waiting", type=int, metavar="N", help="requests that wait (64)")
 
 
 def _add(verbs, name: str, what: str, verb: Any) -> argparse.ArgumentParser:
-    parser = verbs.add_parser(name, help=what)
+    parser = verbs.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.")
     parser.add_argument(
         "--model", required=True, metavar="DIR", help="a run, or a Hugging Face directory"
     )
-    parser.add_argument("--batch-size", type=int, default=32, metavar="N")
+    parser.add_argument(
+        "--batch-size", type=int, default=32, metavar="N", help="texts at a time, at most (32)"
+    )
     parser.set_defaults(verb=verb, after_interrupt="nothing more was written")
     return parser
 
@@ -62,6 +66,10 @@ def _texts(arguments: argparse.Namespace) -> Iterator[tuple[str, str]]:
     if getattr(arguments, "text", None) is not None:
         if arguments.file is not None:
             raise UserError("TEXT and --file are both given: leave one out")
+        try:
+            arguments.text.encode()
+        except UnicodeEncodeError:
+            raise UserError("TEXT is not UTF-8: check the terminal's encoding") from None
         yield arguments.text, ""
         return
     if arguments.file is None:
@@ -79,6 +87,14 @@ def _texts(arguments: argparse.Namespace) -> Iterator[tuple[str, str]]:
         raise UserError(f"{arguments.file} cannot be read ({error.strerror})") from None
 
 
+def _check_directory(flag: str, path: str) -> None:
+    """A file that cannot be written is told before the work, not after it."""
+    parent = Path(path).parent
+    if "://" not in path and not os.access(parent, os.W_OK):
+        reason = "is not writable" if parent.is_dir() else "is no directory"
+        raise UserError(f"{flag}={path} cannot be written: {parent} {reason}")
+
+
 def _model(arguments: argparse.Namespace) -> Any:
     from electra_jax.inference import TextModel
 
@@ -88,6 +104,8 @@ def _model(arguments: argparse.Namespace) -> Any:
 def _detect(arguments: argparse.Namespace) -> None:
     from electra_jax.detection_page import detection_page, detection_table
 
+    if arguments.html:
+        _check_directory("--html", arguments.html)
     model = _model(arguments)
     kept, given = ([], []) if arguments.html else (None, None)
     problems: list[tuple[str, str]] = []
@@ -103,7 +121,7 @@ def _detect(arguments: argparse.Namespace) -> None:
         text, problem = problems[number]
         problems[number] = ("", "")
         if kept is not None:
-            kept.append(detection)
+            kept.append(dataclasses.replace(detection, note=problem or detection.note))
             given.append(text)
         if arguments.jsonl:
             row = detection.to_json() | ({"error": problem} if problem else {})
@@ -113,18 +131,28 @@ def _detect(arguments: argparse.Namespace) -> None:
     if kept is not None:
         page = detection_page(given, kept, model=str(arguments.model))
         try:
-            storage.write_bytes(arguments.html, page.encode())
+            storage.write_bytes(arguments.html, page.encode(errors="backslashreplace"))
         except OSError as error:
             raise UserError(
                 f"--html={arguments.html} cannot be written ({error.strerror})"
             ) from None
-        print(arguments.html)
+        print(arguments.html, file=sys.stderr if arguments.jsonl else sys.stdout)
 
 
 def _fill_mask(arguments: argparse.Namespace) -> None:
     model = _model(arguments)
-    texts = (text for text, _ in _texts(arguments))
-    for masks in model.fill_mask(texts, top_k=arguments.top_k):
+    problems: list[str] = []
+
+    def texts() -> Iterator[str]:
+        for text, problem in _texts(arguments):
+            problems.append(problem)
+            yield text
+
+    strict = arguments.file is None
+    answers = model.fill_mask(texts(), top_k=arguments.top_k, strict=strict)
+    for number, masks in enumerate(answers):
+        if isinstance(masks, UserError):
+            masks = {"error": problems[number] or str(masks)}
         print(json.dumps(masks, ensure_ascii=False))
 
 
@@ -135,8 +163,18 @@ def _embed(arguments: argparse.Namespace) -> None:
     if path.suffix not in (".npy", ".parquet") or (tokens and path.suffix == ".npy"):
         wanted = ".parquet" if tokens else ".npy or .parquet"
         raise UserError(f"--output={path} with --pooling {arguments.pooling}: end it in {wanted}")
-    texts = [text for text, _ in _texts(arguments)]
-    vectors = list(_model(arguments).embed(texts, pooling=arguments.pooling))
+    _check_directory("--output", arguments.output)
+    read = list(_texts(arguments))
+    texts = [text for text, _ in read]
+    model = _model(arguments)
+    vectors = list(model.embed(texts, pooling=arguments.pooling))
+    for number, (text, problem) in enumerate(read, start=1):
+        if len(text) > model.max_tokens:
+            tokens = len(model.pretrained.tokenizer.encode_batch([text])[0])
+            if tokens > model.max_tokens:
+                problem = f"cut to {model.max_tokens:,} of {tokens:,} tokens"
+        if problem:
+            print(f"note: line {number:,}: {problem}", file=sys.stderr)
     try:
         with storage.create(str(path)) as file:
             if path.suffix == ".npy":

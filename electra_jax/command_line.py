@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import atexit
+import errno
 import itertools
 import os
 import re
@@ -64,6 +65,12 @@ def _run(main: Callable[[], object], after_interrupt: str) -> int:
         _say(f"error: {error}")
         return 1
     except BrokenPipeError:  # Whoever read our output has had enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _say("error: No space left on device: make room")
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import secrets
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -55,7 +56,7 @@ def to_hugging_face_directory(run: Path | str, output: Path | str) -> list[Path]
     run, output = Path(run), Path(output)
     if output.exists():
         raise UserError(f"{output} exists: choose another directory, or remove it")
-    pretrained = load_pretrained(run)
+    pretrained = load_pretrained(run, what="run")
     models: dict[str, tuple[str, Any, dict[str, Any]]] = {}
     if "space" in pretrained.metadata:
         models["."] = _fine_tuned(pretrained)
@@ -166,9 +167,8 @@ def _fine_tuned(pretrained: Pretrained) -> tuple[str, Any, dict[str, Any]]:
 
 def _write_aside(output: Path, write: Callable[[Path], None]) -> None:
     """Writes a directory under another name, then renames it: it is whole or not there."""
-    aside = output.with_name(output.name + ".tmp")
+    aside = output.with_name(f"{output.name}.{secrets.token_hex(4)}.tmp")
     try:
-        shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
         write(aside)
         aside.rename(output)

@@ -215,18 +215,28 @@ class TextModel:
             for (ids, offsets), parts in zip(encoded, pieces, strict=True):
                 scored = parts[-1][1]
                 probabilities = _joined(parts, outputs)
+                if not np.isfinite(probabilities).all():
+                    raise UserError("the model's probabilities are no numbers: bring it anew")
                 note = "" if scored == len(ids) else f"cut to {scored:,} of {len(ids):,} tokens"
                 tokens = [self.pretrained.tokenizer.piece(i) for i in ids[:scored].tolist()]
                 yield Detection(tokens, offsets[:scored], probabilities, note)
 
-    def fill_mask(self, texts: Iterable[str], *, top_k: int = 5) -> Iterator[list[list[dict]]]:
+    def fill_mask(
+        self, texts: Iterable[str], *, top_k: int = 5, strict: bool = True
+    ) -> Iterator[list[list[dict]] | UserError]:
         """The generator's best pieces for each "[MASK]" of each text.
+
+        Args:
+          texts: read as they are needed.
+          top_k: pieces a mask.
+          strict: False: a text without a mask, or with too many tokens, gives the error instead of
+            raising it.
 
         Returns:
           For each text and each of its masks, `top_k` dicts of `token` and `probability`.
 
         Raises:
-          UserError: if the model has no generator, or a text no mask or too many tokens.
+          UserError: if the model has no generator, or for such a text.
         """
         self._require("generator_head", "generator")
         size = self.pretrained.config.vocab_size
@@ -235,30 +245,41 @@ class TextModel:
         step = self._step(generate_rows, top_k=top_k)
         tokenizer, mask = self.pretrained.tokenizer, self.pretrained.tokenizer.special_ids.mask
         for chunk in self._chunks(texts):
-            rows = []
-            for text in chunk:
-                parts = tokenizer.encode_batch(text.split("[MASK]"))
-                ids = list(itertools.chain.from_iterable([*part, mask] for part in parts))[:-1]
-                if mask not in ids:
-                    raise UserError(f"text {text[:60]!r} has no [MASK]: put one where to guess")
-                if len(ids) > self.max_tokens:
-                    raise UserError(
-                        f"text {text[:60]!r} has {len(ids):,} tokens, and the model takes "
-                        f"{self.max_tokens:,}: shorten it"
-                    )
-                rows.append(np.array(ids))
+            found = [self._with_masks(text) for text in chunk]
+            problems = [row for row in found if isinstance(row, UserError)]
+            if problems and strict:
+                raise problems[0]
+            rows = [row for row in found if not isinstance(row, UserError)]
             places = [np.flatnonzero(row == mask) + 1 for row in rows]
-            most = 1 << (max(map(len, places)) - 1).bit_length()  # few shapes to compile
-            padded = np.stack([np.pad(place, (0, most - len(place))) for place in places])
-            outputs = self._run(step, rows, positions=padded)
-            for found, output in zip(places, outputs, strict=True):
+            most = 1 << (max(map(len, places), default=1) - 1).bit_length()  # few shapes to compile
+            padded = [np.pad(place, (0, most - len(place))) for place in places]
+            outputs = iter(self._run(step, rows, positions=np.array(padded)))
+            for row in found:
+                if isinstance(row, UserError):
+                    yield row
+                    continue
+                output, count = next(outputs), (row == mask).sum()
                 yield [
                     [
                         {"token": tokenizer.piece(i), "probability": float(p)}
                         for p, i in zip(output["probabilities"][k], ids.tolist(), strict=True)
                     ]
-                    for k, ids in enumerate(output["ids"][: len(found)])
+                    for k, ids in enumerate(output["ids"][:count])
                 ]
+
+    def _with_masks(self, text: str) -> np.ndarray | UserError:
+        """A text's ids, [MASK] among them, or what is wrong with it."""
+        tokenizer, mask = self.pretrained.tokenizer, self.pretrained.tokenizer.special_ids.mask
+        parts = tokenizer.encode_batch(text.split("[MASK]"))
+        ids = list(itertools.chain.from_iterable([*part, mask] for part in parts))[:-1]
+        if mask not in ids:
+            return UserError(f"text {text[:60]!r} has no [MASK]: put one where to guess")
+        if len(ids) > self.max_tokens:
+            return UserError(
+                f"text {text[:60]!r} has {len(ids):,} tokens, and the model takes "
+                f"{self.max_tokens:,}: shorten it"
+            )
+        return np.array(ids)
 
     def embed(self, texts: Iterable[str], *, pooling: str = "mean") -> Iterator[np.ndarray]:
         """The encoder's vectors of each text; one that is too long is cut.

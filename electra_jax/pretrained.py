@@ -84,7 +84,8 @@ def load_pretrained(directory: Path | str, *, what: str = "pretrained") -> Pretr
     """
     directory = Path(directory)
     if not directory.is_dir():
-        raise UserError(f"{what}={directory} does not exist: give a directory with a model")
+        problem = "is no directory" if directory.exists() else "does not exist"
+        raise UserError(f"{what}={directory} {problem}: give a directory with a model")
     # Where fine-tuning leaves the best model, of a run and of a trial.
     for place in (directory / "model", directory / "best", directory):
         if (place / "checkpoints").is_dir():

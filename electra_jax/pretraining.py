@@ -18,7 +18,6 @@ from electra_jax import parallel, processes, run_config
 from electra_jax.checkpoint import Checkpointer
 from electra_jax.config import ElectraConfig
 from electra_jax.corruption import max_masked_positions
-from electra_jax.curves import draw_curves
 from electra_jax.data import Corpus, TokenBatches, documentation_corpus
 from electra_jax.flops import train_step_flops
 from electra_jax.loop import Cadence, NonFiniteStep, StepLog, compile_step, fit
@@ -26,11 +25,17 @@ from electra_jax.modeling import Electra
 from electra_jax.objectives import Objective
 from electra_jax.optimizer import learning_rate_schedule, make_optimizer
 from electra_jax.pretrained import load_pretrained
-from electra_jax.run_directory import join_processes, locked, open_run, open_writers, say
+from electra_jax.run_directory import (
+    join_processes,
+    locked,
+    open_run,
+    open_writers,
+    say,
+    summarize_run,
+)
 from electra_jax.steps import eval_step, train_step
 from electra_jax.train_state import TrainState, create_train_state, init_params
 from electra_jax.warm_start import start_params
-from electra_jax.writers import read_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +128,10 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: Path | str) -
         like = parallel.abstract(make_state, shardings_of)
         say(describe(config, setup, like, start))
         shardings = jax.tree.map(lambda leaf: leaf.sharding, like)
-        run = Run(config, workdir, setup, checkpointer, compile_steps(config, setup, like))
+        step = over_all_devices(config, setup, like)
+        if start < train.num_train_steps:
+            compile_and_check(config, setup, like, step)
+        run = Run(config, workdir, setup, checkpointer, step)
 
         def begin(step: int) -> Position:
             if step:
@@ -174,28 +182,40 @@ class Run(NamedTuple):
     workdir: Path
     setup: Setup
     checkpointer: Checkpointer
-    train_step: Any  # over all devices, compiled
+    train_step: parallel.ParallelStep
 
 
-def compile_steps(config: ml_collections.ConfigDict, setup: Setup, like: TrainState) -> Any:
-    """The training step over all devices, compiled; says what memory it needs.
-
-    Raises:
-      UserError: if a device has not so much.
-    """
-    train = config.train
-    step = parallel.parallelize(
+def over_all_devices(
+    config: ml_collections.ConfigDict, setup: Setup, like: TrainState
+) -> parallel.ParallelStep:
+    """The training step, for states that are where `like` is."""
+    return parallel.parallelize(
         functools.partial(
-            train_step, objective=setup.objective, num_microbatches=train.num_microbatches
+            train_step,
+            objective=setup.objective,
+            num_microbatches=config.train.num_microbatches,
         ),
         setup.mesh,
         backend=config.parallel.backend,
         shardings=jax.tree.map(lambda leaf: leaf.sharding, like),
     )
+
+
+def compile_and_check(
+    config: ml_collections.ConfigDict,
+    setup: Setup,
+    like: TrainState,
+    step: parallel.ParallelStep,
+) -> None:
+    """Compiles a step and says what memory it needs; no data is read.
+
+    Raises:
+      UserError: if a device has not so much.
+    """
     say("Compiling the training step ...")
-    seconds = compile_step(step, like, setup.batches.like(parallel.local_rows(train.batch_size)))
+    rows = parallel.local_rows(config.train.batch_size)
+    seconds = compile_step(step, like, setup.batches.like(rows))
     say(f"Compiled in {seconds:.0f} s; {parallel.check_memory(step.memory_needed(), setup.mesh)}.")
-    return step
 
 
 def train_from(run: Run, position: Position, should_stop: Callable[[int], bool]) -> TrainState:
@@ -349,37 +369,4 @@ def describe(config: ml_collections.ConfigDict, setup: Setup, state: TrainState,
         )
     if start:
         lines.append(f"resuming at step {start:,}")
-    return "\n".join(lines)
-
-
-def summarize_run(workdir: Path) -> str:
-    """Draws the curves and says in words how the run went."""
-    rows = read_rows(workdir / "metrics.jsonl") if (workdir / "metrics.jsonl").exists() else []
-    if not rows:
-        return f"{workdir}: finished; there is no metrics.jsonl to draw curves from"
-    draw_curves(rows, workdir / "curves.png", title=workdir.name)
-    trained = [row for row in rows if row["split"] == "train"]
-    held_out = [row for row in rows if row["split"] == "eval"][-1]
-    first, last = trained[0], trained[-1]
-    skipped = sum(row["skipped_steps"] for row in trained)
-    number = lambda value: "?" if value is None else f"{value:.3f}"  # noqa: E731
-    lines = [
-        "",
-        f"Trained {last['step']:,} steps.",
-        f"  generator loss      {number(first['mlm_loss'])} -> {number(last['mlm_loss'])} "
-        f"(held out {number(held_out['mlm_loss'])})",
-        f"  discriminator loss  {number(first['disc_loss'])} -> {number(last['disc_loss'])} "
-        f"(held out {number(held_out['disc_loss'])})",
-        f"  discriminator AUC   {number(held_out['disc_auc'])} held out (0.5 is chance, 1 perfect)",
-    ]
-    if skipped:
-        lines.append(f"  steps left out      {skipped} (loss or gradient not finite)")
-    lines += [
-        f"  checkpoint          {workdir / 'checkpoints' / str(last['step'])}",
-        f"  curves              {workdir / 'curves.png'}",
-        f"  all metrics         {workdir / 'metrics.jsonl'}",
-        "Next: train on text of your own, with a larger model:",
-        "  electra-jax prepare TEXTS... --output DIR --train-tokenizer wordpiece",
-        "  python train.py --config=configs/small.py --config.data.path=DIR",
-    ]
     return "\n".join(lines)

@@ -14,6 +14,7 @@ from typing import Any
 
 from electra_jax import processes, run_config
 from electra_jax.checkpoint import Checkpointer, set_damaged_aside
+from electra_jax.curves import draw_curves
 from electra_jax.data.tokenization import Tokenizer
 from electra_jax.errors import UserError
 from electra_jax.writers import (
@@ -220,3 +221,36 @@ def say(text: str) -> None:
     """Prints in the one process that writes logs."""
     if processes.is_main():
         print(text, flush=True)
+
+
+def summarize_run(workdir: Path) -> str:
+    """Draws the curves and says in words how the run went."""
+    rows = read_rows(workdir / "metrics.jsonl") if (workdir / "metrics.jsonl").exists() else []
+    if not rows:
+        return f"{workdir}: finished; there is no metrics.jsonl to draw curves from"
+    draw_curves(rows, workdir / "curves.png", title=workdir.name)
+    trained = [row for row in rows if row["split"] == "train"]
+    held_out = [row for row in rows if row["split"] == "eval"][-1]
+    first, last = trained[0], trained[-1]
+    skipped = sum(row["skipped_steps"] for row in trained)
+    number = lambda value: "?" if value is None else f"{value:.3f}"  # noqa: E731
+    lines = [
+        "",
+        f"Trained {last['step']:,} steps.",
+        f"  generator loss      {number(first['mlm_loss'])} -> {number(last['mlm_loss'])} "
+        f"(held out {number(held_out['mlm_loss'])})",
+        f"  discriminator loss  {number(first['disc_loss'])} -> {number(last['disc_loss'])} "
+        f"(held out {number(held_out['disc_loss'])})",
+        f"  discriminator AUC   {number(held_out['disc_auc'])} held out (0.5 is chance, 1 perfect)",
+    ]
+    if skipped:
+        lines.append(f"  steps left out      {skipped} (loss or gradient not finite)")
+    lines += [
+        f"  checkpoint          {workdir / 'checkpoints' / str(last['step'])}",
+        f"  curves              {workdir / 'curves.png'}",
+        f"  all metrics         {workdir / 'metrics.jsonl'}",
+        "Next: train on text of your own, with a larger model:",
+        "  electra-jax prepare TEXTS... --output DIR --train-tokenizer wordpiece",
+        "  python train.py --config=configs/small.py --config.data.path=DIR",
+    ]
+    return "\n".join(lines)

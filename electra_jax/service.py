@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import anyio
 import anyio.to_thread
 import uvicorn
 from starlette.applications import Starlette
@@ -31,6 +32,11 @@ from starlette.routing import Route
 from electra_jax.detection_page import STYLE
 from electra_jax.errors import UserError
 from electra_jax.inference import POOLINGS, TextModel
+
+# An answer of more numbers is refused: they would take gigabytes.
+_MOST_NUMBERS = 2_000_000
+_BODY_SECONDS = 30  # for a request's body to arrive
+_ENDING_SECONDS = 10  # for what is being answered when the service is ended
 
 
 class Limits(NamedTuple):
@@ -55,11 +61,22 @@ def _detect(model: TextModel, texts: list[str], *, windows: bool = False) -> lis
 
 
 def _fill_mask(model: TextModel, texts: list[str], *, top_k: int = 5) -> list[Any]:
+    _check_size(top_k * sum(text.count("[MASK]") for text in texts))
     return list(model.fill_mask(texts, top_k=top_k))
 
 
 def _embed(model: TextModel, texts: list[str], *, pooling: str = "mean") -> list[Any]:
-    return [vector.tolist() for vector in model.embed(texts, pooling=pooling)]
+    vectors = list(model.embed(texts, pooling=pooling))
+    _check_size(sum(vector.size for vector in vectors))
+    return [vector.tolist() for vector in vectors]
+
+
+def _check_size(numbers: int) -> None:
+    if numbers > _MOST_NUMBERS:
+        raise HTTPException(
+            413,
+            f"the answer would hold {numbers:,} numbers: ask for at most {_MOST_NUMBERS:,} at once",
+        )
 
 
 class Verb(NamedTuple):
@@ -105,13 +122,15 @@ def make_app(model: TextModel, *, name: str, limits: Limits = Limits()) -> Starl
             texts, options = _asked(await _body(request, limits.max_bytes), verb, limits)
             if one_at_a_time.statistics().tasks_waiting >= limits.max_waiting:
                 raise HTTPException(503, "too many requests are waiting: ask again later")
-            try:
-                results = await anyio.to_thread.run_sync(
-                    lambda: verb.answer(model, texts, **options), limiter=one_at_a_time
-                )
-            except UserError as error:
-                raise HTTPException(400, str(error)) from None
-            return JSONResponse({"results": results})
+            async with one_at_a_time:
+                if await request.is_disconnected():
+                    return Response(status_code=499)  # nobody is there to read an answer
+                try:
+                    return await anyio.to_thread.run_sync(
+                        lambda: JSONResponse({"results": verb.answer(model, texts, **options)})
+                    )
+                except UserError as error:
+                    raise HTTPException(400, str(error)) from None
 
         return handle
 
@@ -141,10 +160,15 @@ async def _body(request: Request, max_bytes: int) -> bytes:
         raise HTTPException(415, f"content-type={kind!r}: send application/json")
     body = b""
     try:
-        async for part in request.stream():
-            body += part
-            if len(body) > max_bytes:
-                raise HTTPException(413, f"the body has more than {max_bytes:,} bytes: send less")
+        with anyio.fail_after(_BODY_SECONDS):
+            async for part in request.stream():
+                body += part
+                if len(body) > max_bytes:
+                    raise HTTPException(
+                        413, f"the body has more than {max_bytes:,} bytes: send less"
+                    )
+    except TimeoutError:
+        raise HTTPException(408, f"the body did not come in {_BODY_SECONDS} s") from None
     except ClientDisconnect:
         raise HTTPException(400, "the body ends too soon") from None
     return body
@@ -184,8 +208,9 @@ def listen(host: str, port: int) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family)
     except OSError as error:
+        reason = str(error.strerror).partition(" (while")[0]
         raise UserError(
-            f"--host={host} --port={port} cannot be listened at ({error.strerror}): choose another"
+            f"--host={host} --port={port} cannot be listened at ({reason}): choose another"
         ) from None
 
 
@@ -208,7 +233,7 @@ def serve(directory: Path | str, bound: socket.socket, *, batch_size: int, limit
     with contextlib.suppress(UserError):  # of a generator alone
         list(model.detect(["The first request need not wait for this."]))
     app = make_app(model, name=str(directory), limits=limits)
-    config = uvicorn.Config(app, log_level="warning")
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=_ENDING_SECONDS)
     host, port = bound.getsockname()[:2]
     print(f"http://{f'[{host}]' if ':' in host else host}:{port} (Ctrl-C ends it)", flush=True)
     try:

@@ -118,10 +118,11 @@ def test_what_is_there_is_not_overwritten_and_half_of_it_never_appears(
     def fail(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
+    (tmp_path / "new.tmp").mkdir()  # somebody else's
     monkeypatch.setattr("safetensors.numpy.save_file", fail)
     with pytest.raises(UserError, match="No space left on device"):
         to_hugging_face_directory(run, tmp_path / "new")
-    assert not list(tmp_path.iterdir())
+    assert list(tmp_path.iterdir()) == [tmp_path / "new.tmp"]
 
 
 HEADS = {

@@ -103,6 +103,11 @@ def test_masks_are_filled_with_the_likeliest_pieces(model):
     )
     with pytest.raises(UserError, match=r"has no \[MASK\]"):
         list(model.fill_mask(["the fox"]))
+    texts = ["the fox", "the [MASK] fox", "[MASK] " * 40]
+    none, masks, long = model.fill_mask(texts, top_k=3, strict=False)
+    assert isinstance(none, UserError) and isinstance(long, UserError)
+    tokens = [[guess["token"] for guess in guesses] for guesses in masks]
+    assert tokens == [[guess["token"] for guess in guesses] for guesses in found[0]]
 
 
 def test_vectors_are_the_hidden_states(model):
@@ -148,6 +153,28 @@ def test_detect_gives_an_object_for_every_line_in_order(run_directory, tmp_path,
     assert rows[4]["note"] == "cut to 30 of 100 tokens"
 
 
+def test_fill_mask_and_embed_tell_of_bad_lines_in_place(run_directory, tmp_path, capsys):
+    path = tmp_path / "lines.txt"
+    path.write_bytes(b"the [MASK]\n\xff [MASK]\n\nfox\n" + b"fox " * 40 + b"\n")
+    rows = cli_lines(capsys, "fill-mask", "--file", path, "--model", run_directory)
+    rows = [json.loads(row) for row in rows]
+    assert len(rows[0][0]) == 5 and rows[1] == {"error": "not UTF-8 at byte 0"}
+    assert all("has no [MASK]" in row["error"] for row in rows[2:])
+    arguments = ("embed", "--file", path, "--model", run_directory, "--output")
+    assert cli.main([*map(str, arguments), str(tmp_path / "v.npy")]) == 0
+    assert capsys.readouterr().err.splitlines() == [
+        "note: line 2: not UTF-8 at byte 0",
+        "note: line 5: cut to 30 of 40 tokens",
+    ]
+
+
+def test_a_model_of_damaged_weights_is_told(run_directory):
+    pretrained = electra_jax.from_pretrained(run_directory)
+    params = jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), pretrained.params)
+    with pytest.raises(UserError, match="are no numbers"):
+        list(TextModel(pretrained._replace(params=params)).detect(["the fox"]))
+
+
 def test_detect_prints_a_table_and_writes_a_page(run_directory, tmp_path, capsys):
     text = "the <quick> fox"
     lines = cli_lines(capsys, "detect", text, "--model", run_directory)
@@ -179,6 +206,9 @@ def test_embed_writes_arrays_and_tables(run_directory, tmp_path, capsys):
         (["detect", "x", "--file", "y"], "TEXT and --file are both given"),
         (["detect", "--file", "/none"], "/none cannot be read (No such file or directory)"),
         (["detect", "x", "--batch-size", "0"], "batch_size=0 must be positive"),
+        (["detect", "caf\udce9"], "TEXT is not UTF-8"),
+        (["detect", "x", "--html", "/none/x.html"], "cannot be written: /none is no directory"),
+        (["embed", "--file", "x", "--output", "/none/x.npy"], "/none is no directory"),
         (["fill-mask", "the fox"], "has no [MASK]"),
         (["fill-mask", "[MASK]", "--top-k", "0"], "top_k=0 must lie in [1, 100]"),
         (["embed", "--file", "x", "--output", "x.txt"], "end it in .npy or .parquet"),

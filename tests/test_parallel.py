@@ -14,7 +14,14 @@ from electra_jax.flops import train_step_flops
 from electra_jax.modeling import Electra
 from electra_jax.objectives import pretraining_loss
 from electra_jax.optimizer import make_optimizer
-from electra_jax.parallel import check_batch_size, make_mesh, parallelize, replicate
+from electra_jax.parallel import (
+    check_batch_size,
+    make_mesh,
+    parallelize,
+    put,
+    replicate,
+    state_shardings,
+)
 from electra_jax.steps import eval_step, train_step
 from electra_jax.train_state import TrainState, create_train_state
 
@@ -88,6 +95,56 @@ def test_a_step_does_not_depend_on_devices_backend_or_microbatches(
         # What float32 keeps of a parameter of size one after an update is 1e-7.
         tolerance = 2e-4 * np.abs(update).max() + 1e-7
         np.testing.assert_allclose(after - before, update, rtol=0, atol=tolerance, err_msg=name)
+
+
+def test_a_sharded_state_takes_the_same_step(one_layer_state, objective, batch, one_device):
+    # In NumPy: the step uses up the memory of what it is given.
+    mesh, state = make_mesh(num_devices=8), jax.tree.map(np.asarray, without_key(one_layer_state))
+    shardings = state_shardings(state, mesh, fsdp=True)
+    step = parallelize(
+        functools.partial(train_step, objective=objective), mesh, shardings=shardings
+    )
+    new_state, sums = step(put(state, shardings), batch)
+    expected_state, expected_sums = one_device
+    assert_same_sums(jax.tree.map(np.asarray, sums), expected_sums)
+    for before, after, expected in zip(
+        jax.tree.leaves(state.params),
+        jax.tree.leaves(new_state.params),
+        jax.tree.leaves(expected_state.params),
+        strict=True,
+    ):
+        update = expected - before
+        tolerance = 2e-4 * np.abs(update).max() + 1e-7
+        np.testing.assert_allclose(np.asarray(after) - before, update, rtol=0, atol=tolerance)
+    # Of what is large every device has an eighth, and it stays so.
+    word = new_state.params["embeddings"]["word"]
+    assert word.addressable_shards[0].data.size == word.size // 8
+    held = sum(x.addressable_shards[0].data.nbytes for x in jax.tree.leaves(new_state.params))
+    assert held < sum(x.nbytes for x in jax.tree.leaves(new_state.params)) / 5
+
+
+def test_moments_are_where_their_parameters_are_and_every_parameter_has_a_rule(config):
+    state = jax.eval_shape(
+        lambda: create_train_state(
+            jax.random.key(0),
+            Electra(config),
+            make_optimizer(learning_rate=1e-3, warmup_steps=1, num_train_steps=2),
+            seq_len=8,
+        )
+    )
+    mesh = make_mesh(num_devices=8)
+    shardings = state_shardings(state, mesh, fsdp=True)
+    adam = next(part for part in shardings.opt_state if hasattr(part, "mu"))
+    assert adam.mu == adam.nu == shardings.params
+    spec = shardings.params["encoder"]["layers"]["qkv"]["kernel"].spec
+    assert tuple(spec) == (None, None, "data")
+    # 16 x 3 rows: the last axis is not divisible by 8, the one before it is.
+    odd = {"a": {"kernel": np.zeros((16, 3)), "bias": np.zeros(8)}}
+    found = state_shardings(state.replace(params=odd), mesh, fsdp=True).params["a"]
+    assert tuple(found["kernel"].spec) == ("data", None) and not any(found["bias"].spec)
+    with pytest.raises(UserError, match="parallel.fsdp: no rule matches the parameter 'other'"):
+        state_shardings(state.replace(params={"other": np.zeros(8)}), mesh, fsdp=True)
+    assert all(not any(s.spec) for s in jax.tree.leaves(state_shardings(state, mesh)))
 
 
 def test_dropout_is_on_in_these_comparisons(one_layer_state, objective, batch, one_device):

@@ -110,6 +110,17 @@ def test_mistakes_are_refused_in_one_line(client, path, content, status, message
     assert message in answer.json()["error"] and "\n" not in answer.json()["error"]
 
 
+def test_answers_that_would_be_huge_are_refused(client, monkeypatch):
+    monkeypatch.setattr(service, "_MOST_NUMBERS", 100)
+    for path, body, numbers in (
+        ("/fill-mask", {"texts": ["[MASK] [MASK]"], "top_k": 60}, 120),
+        ("/embed", {"texts": ["the fox"] * 2, "pooling": "tokens"}, 128),
+    ):
+        answer = client.post(path, json=body)
+        assert answer.status_code == 413
+        assert f"would hold {numbers} numbers" in answer.json()["error"]
+
+
 def test_only_json_is_taken(client):
     """Other sites' pages may post forms and plain text without asking."""
     answer = client.post(

@@ -149,7 +149,10 @@ def config_from(theirs: Mapping[str, Any], source: str) -> ElectraConfig:
 
 
 def _architecture(theirs: Mapping[str, Any]) -> str | None:
-    return (theirs.get("architectures") or [None])[0]
+    names = theirs.get("architectures") or [None]
+    if not isinstance(names, list) or not isinstance(names[0], str | None):
+        raise UserError(f"config.json: architectures={names!r} must be a list of class names")
+    return names[0]
 
 
 def _convert(tensors, config: ElectraConfig, theirs, source: str):

@@ -37,6 +37,7 @@ def write_hugging_face(
     (directory / "config.json").write_text(text, encoding="utf-8")
     path = directory / "model.safetensors"
     safetensors.numpy.save_file(dict(tensors), path, metadata={"format": "pt"})
+    path.chmod((directory / "config.json").stat().st_mode)  # the library lets nobody else read it
     max_length = config["max_position_embeddings"]
     save_hugging_face_tokenizer(tokenizer, directory, max_length=max_length)
     (directory / "README.md").write_text(card, encoding="utf-8")
