@@ -47,6 +47,8 @@ class ElectraConfig:
       stacked_layers: every tensor of the layers is stored once, stacked [N, ...]. Without it each
         layer has its own, as `modeling.unstack_layers` makes of them: for inference on CPU, where
         every call would copy the slices. Not with `scan_layers`.
+      rows_apart: attention computes long rows one after another, so that a row's scores stay in the
+        cache: for inference on one CPU. Over several devices it would gather their rows.
       vocab_pad_multiple: the vocabulary dimension of the matrix product in the generator's head
         is padded to a multiple of this; parameters, samples and losses are not changed by it.
 
@@ -72,6 +74,7 @@ class ElectraConfig:
     dtype: str = "float32"
     scan_layers: bool = False
     stacked_layers: bool = True
+    rows_apart: bool = False
     vocab_pad_multiple: int = 128
 
     def __post_init__(self):

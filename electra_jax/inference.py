@@ -122,12 +122,17 @@ def place(pretrained: Pretrained, *, platform: str, batch_size: int) -> Placed:
     defaults = PLATFORM_DEFAULTS[chosen]
     parallel.enable_compilation_cache()
     mesh = parallel.make_mesh(None if platform == "auto" else platform)
+    one_cpu = chosen == "cpu" and mesh.size == 1
     config = dataclasses.replace(
-        pretrained.config, dtype=defaults["dtype"], scan_layers=False, stacked_layers=False
+        pretrained.config,
+        dtype=defaults["dtype"],
+        scan_layers=False,
+        stacked_layers=False,
+        rows_apart=one_cpu,
     )
     params = jax.tree.map(jnp.asarray, unstack_layers(pretrained.params))
     rows = -(-batch_size // mesh.size) * mesh.size
-    part_tokens = _CPU_TOKENS if chosen == "cpu" and mesh.size == 1 else None
+    part_tokens = _CPU_TOKENS if one_cpu else None
     return Placed(config, parallel.replicate(params, mesh), mesh, rows, part_tokens)
 
 

@@ -17,8 +17,8 @@ from electra_jax.dropout import dropout
 
 # Large enough that softmax gives exactly 0, finite so that a row of padding gives no NaN.
 MASKED = -1e9
-# On a CPU, a row with more scores than this is worked on alone, so that they stay in the cache
-# (measured: from 256 tokens of 4 heads, 128 of 12).
+# With `rows_apart` a row with more scores than this is worked on alone, so that they stay in the
+# cache (measured on a CPU: from 256 tokens of 4 heads, 128 of 12).
 _SCORES_AT_ONCE = 1 << 17
 # Dropouts of one layer, each a site of its own: attention's probabilities and the two outputs.
 SITES_PER_LAYER = 3
@@ -177,6 +177,7 @@ def transformer_layer(
         sizes.num_heads,
         dropout_seeds,
         lambda p, seeds: drop(p, seeds, site, config.attention_dropout_rate),
+        rows_apart=config.rows_apart,
     )
     attended = dense(attended, params["attention_out"])
     x = x + drop(attended, dropout_seeds, site + 1, rate)
@@ -199,6 +200,8 @@ def attention(
     num_heads: int,
     dropout_seeds: jax.Array | None,
     drop: Callable,
+    *,
+    rows_apart: bool = False,
 ) -> jax.Array:
     """Scaled dot-product attention, softmax in float32.
 
@@ -210,19 +213,16 @@ def attention(
       num_heads: H.
       dropout_seeds: uint32 [B, 2] or None.
       drop: from probabilities [B, H, P, L] and the seeds to what dropout leaves of them.
+      rows_apart: whether long rows are computed one after another.
 
     Returns:
       [B, P, D].
     """
     batch = (query, key, value, bias, dropout_seeds)
     of_rows = functools.partial(_attention_of_rows, num_heads=num_heads, drop=drop)
-    if num_heads * query.shape[1] * key.shape[1] <= _SCORES_AT_ONCE:
+    if not rows_apart or num_heads * query.shape[1] * key.shape[1] <= _SCORES_AT_ONCE:
         return of_rows(batch)
-
-    def row_by_row(batch):
-        return jax.lax.map(lambda row: of_rows(jax.tree.map(lambda x: x[None], row))[0], batch)
-
-    return jax.lax.platform_dependent(batch, cpu=row_by_row, default=of_rows)
+    return jax.lax.map(lambda row: of_rows(jax.tree.map(lambda x: x[None], row))[0], batch)
 
 
 def _attention_of_rows(batch: tuple, *, num_heads: int, drop: Callable) -> jax.Array:

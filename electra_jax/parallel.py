@@ -187,7 +187,8 @@ def state_shardings(
       state: a tree with `params`, of arrays or their shapes; what has a parameter's name and shape
         elsewhere in it (an optimiser's moments) goes where the parameter goes.
       mesh: the devices.
-      fsdp: whether parameters are spread ("fully sharded data parallel").
+      fsdp: whether parameters are spread ("fully sharded data parallel"); a step gathers them while
+        it computes the gradient, moments stay spread.
       rules: axes by name, as `FSDP_RULES`; every parameter must match one.
 
     Returns:
@@ -258,6 +259,19 @@ def put(state: Any, shardings: Any) -> Any:
     return jax.tree.map(place, state, shardings)
 
 
+def _on_whole_parameters(step: Callable, everywhere: NamedSharding) -> Callable:
+    """The step, with each device's part of the parameters gathered first.
+
+    Left to itself the compiler spreads activations as the parameters are, and sends those about.
+    """
+
+    def gathering(state, batch):
+        whole = jax.lax.with_sharding_constraint(state.params, everywhere)
+        return step(state.replace(params=whole), batch)
+
+    return gathering
+
+
 class ParallelStep:
     """A step over a mesh: call it with a state and this process's rows of the batch (NumPy).
 
@@ -273,6 +287,8 @@ class ParallelStep:
             everywhere = NamedSharding(mesh, PartitionSpec())
             rows = NamedSharding(mesh, PartitionSpec(_AXIS))
             state = everywhere if shardings is None else shardings
+            if shardings is not None:
+                step = _on_whole_parameters(step, everywhere)
             self._jitted = jax.jit(
                 step,
                 in_shardings=(state, rows),
@@ -308,6 +324,10 @@ class ParallelStep:
         given = analysis.argument_size_in_bytes
         new = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
         return {"given": given, "temporary": analysis.temp_size_in_bytes + max(new, 0)}
+
+    def compiled_text(self) -> str:
+        """The compiled program, to look for collectives in."""
+        return self._run.as_text()
 
     def __call__(self, state: Any, batch: Mapping[str, np.ndarray]) -> Any:
         return self._run(state, self._place(batch))

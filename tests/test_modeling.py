@@ -363,7 +363,9 @@ def test_attention_row_by_row_is_attention_of_all_rows(monkeypatch, rate):
         def loss(arrays):
             query, key, value, bias = arrays
             drop = lambda p, seeds: layers.drop(p, seeds, 5, rate)  # noqa: E731
-            output = layers.attention(query[:, :7], key, value, bias, 2, seeds, drop)
+            output = layers.attention(
+                query[:, :7], key, value, bias, 2, seeds, drop, rows_apart=True
+            )
             return (output**2).sum(), output
 
         return jax.jit(jax.value_and_grad(loss, has_aux=True))((query, key, value, bias))
