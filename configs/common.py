@@ -85,7 +85,7 @@ def get_config(platform: str = "") -> config_dict.ConfigDict:
     parallel.coordinator_address = config_dict.placeholder(str)  # host:port of process 0
     parallel.num_processes = config_dict.placeholder(int)
     parallel.process_id = config_dict.placeholder(int)
-    parallel.heartbeat_seconds = 60  # a process that is silent for so long is given up
+    parallel.heartbeat_seconds = 60  # one that is silent for so long is given up
 
     logging = config.logging = config_dict.ConfigDict()
     logging.tensorboard = True

@@ -48,7 +48,8 @@ def initialize(
       coordinator_address: "host:port" of process 0; then the next two are needed as well.
       num_processes: of the run.
       process_id: this one's, from 0.
-      heartbeat_seconds: after which a process that is not heard of is given up.
+      heartbeat_seconds: after which a process that is not heard of is given up; five times as long
+        all may take to start.
 
     Returns:
       How many processes there are.
@@ -78,6 +79,7 @@ def initialize(
     try:
         jax.distributed.initialize(
             *given,
+            initialization_timeout=5 * heartbeat_seconds,
             heartbeat_timeout_seconds=heartbeat_seconds,
             shutdown_timeout_seconds=heartbeat_seconds,
         )
