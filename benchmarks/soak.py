@@ -137,11 +137,9 @@ def disturb(arguments, workdir: Path, topologies, rng: random.Random, until: flo
         run = Run(arguments, workdir, rng.choice(topologies))
         done["starts"] += 1
         fault = rng.choice(("kill", "kill", "preemption", "damage"))
-        wanted = last_step(workdir) + rng.randrange(1, max(2, arguments.steps // 6))
-        calm = time.monotonic() > until
-        while not run.is_over() and (
-            calm or last_step(workdir) < min(wanted, arguments.steps - 20)
-        ):
+        wanted = last_step(workdir) + rng.randrange(1, max(2, arguments.steps // 12))
+        calm = time.monotonic() > until or wanted > arguments.steps - 20
+        while not run.is_over() and (calm or last_step(workdir) < wanted):
             time.sleep(0.02)
         if not run.is_over():
             time.sleep(rng.random() * 0.2)

@@ -148,6 +148,7 @@ _COLUMNS = (
     *((name, name, "{:.2f}") for name in ("best_f1", "f1", "exact_match")),
     ("tokens_per_second", "tok/s", "{:,.0f}"),
     ("model_flops_utilisation", "MFU", "{:.1%}"),
+    ("skipped_steps", "skipped", "{:.0f}"),
     ("eta_seconds", "left", None),
 )
 
@@ -156,7 +157,7 @@ def _describe(metrics: Mapping[str, float]) -> str:
     parts = []
     for name, label, form in _COLUMNS:
         value = metrics.get(name)
-        if value is not None:
+        if value is not None and (value or name != "skipped_steps"):
             parts.append(f"{label} {form.format(value) if form else duration(value)}")
     return "  ".join(parts)
 

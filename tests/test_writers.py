@@ -55,6 +55,15 @@ def test_a_damaged_line_in_the_middle_is_refused_by_number(tmp_path):
     assert path.read_text().count("\n") == 3  # untouched
 
 
+def test_steps_that_were_left_out_are_seen_on_the_terminal():
+    stream = io.StringIO()
+    writer = ConsoleWriter(num_steps=100, stream=stream)
+    writer.write(5, "train", {"loss": 1.0, "skipped_steps": 0})
+    writer.write(10, "train", {"loss": 1.0, "skipped_steps": 2})
+    first, second = stream.getvalue().splitlines()
+    assert "skipped" not in first and second.endswith("skipped 2")
+
+
 def test_a_row_is_one_plain_line_where_there_is_no_terminal():
     stream = io.StringIO()
     writer = ConsoleWriter(num_steps=100, stream=stream)

@@ -79,6 +79,13 @@ def test_second_text_is_optional_in_a_file(tmp_path):
     assert pair.text_b == "b" and single.text_b is None
 
 
+def test_a_second_text_that_the_first_row_lacks_is_not_dropped(tmp_path):
+    rows = [{"text": "a", "label": "x"}, {"text": "c", "text_b": "d", "label": "y"}]
+    write(tmp_path / "train.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(UserError, match="line 2: 'text_b' is given, and the first row has none"):
+        read_file(own_task("classification"), tmp_path / "train.jsonl")
+
+
 def test_pairs_and_single_texts_do_not_mix(tmp_path, tokenizer):
     """A second column that is called otherwise in new data must not go unnoticed."""
     write(tmp_path / "train.csv", "text,text_b,label\na,b,x\nc,d,y\n")

@@ -35,11 +35,16 @@ def read_table(
       UserError: if the file cannot be read, or lacks a column; as `reading` says.
     """
     examples: list[TextExample] = []
-    checked = False
+    checked, wanted = False, columns.text_b
     for line, row in _rows(path, columns, reading):
         if not checked and not columns.without_header:
             columns, checked = _present(columns, row, path), True
         try:
+            if columns.text_b is None and wanted is not None and row.get(wanted):
+                raise BadRow(
+                    f"{_called(wanted)} is given, and the first row has none",
+                    "give every row one, or none",
+                )
             number = len(examples) + reading.counts.bad_rows
             examples.append(_example(row, columns, kind, labels, number, reading))
         except BadRow as bad:
