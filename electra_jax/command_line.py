@@ -11,6 +11,7 @@ import re
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Sequence
 
 import ml_collections
@@ -38,7 +39,13 @@ def run(
       after_interrupt: what to expect after an interrupt.
       at_failure: called with a status that is not 0 before it is returned.
     """
-    status = _run(main, after_interrupt)
+    try:
+        status = _run(main, after_interrupt)
+    except Exception:
+        if at_failure is None:
+            raise
+        traceback.print_exc()
+        status = 1
     if status and at_failure is not None:
         at_failure(status)
     return status

@@ -185,7 +185,7 @@ def run_trial(
             directory, description, setup.pretrained.tokenizer, num_steps=num_steps, start=start
         )
         on_exit.callback(writer.close)
-        rows = read_rows(directory / "metrics.jsonl")
+        rows = processes.on_main(lambda: read_rows(directory / "metrics.jsonl"))
         selection = Selection(
             setup.task.main_metric,
             config.patience,

@@ -1,6 +1,7 @@
 """A small corpus of generated text, and a command line that trains on it in a second."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -71,3 +72,10 @@ def run(arguments: list[str], **kwargs) -> subprocess.CompletedProcess:
     """Runs a program to its end, its output as text."""
     kwargs = dict(capture_output=True, text=True, env=environment(), timeout=300) | kwargs
     return subprocess.run(arguments, **kwargs)
+
+
+def free_port() -> int:
+    """A port of this machine's that nobody listens at."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]

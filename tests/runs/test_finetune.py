@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
-from small_run import ROOT, environment, run
+from small_run import ROOT, environment, free_port, run
 
 from electra_jax.config import ElectraConfig
 from electra_jax.data.tokenization import SPECIAL_TOKENS
@@ -387,3 +387,38 @@ def test_damaged_files_of_a_run_are_one_line(finished, pretrained, reviews, tmp_
         assert result.returncode == 2
         error = result.stderr.strip().splitlines()[-1]
         assert error.startswith("error: ") and message in error, result.stderr
+
+
+def test_two_processes_fine_tune_as_one_does(pretrained, reviews, tmp_path):
+    fields = dict(num_epochs=2, num_trials=1)
+    alone = run(command("classification", pretrained, reviews, tmp_path / "one", **fields))
+    assert alone.returncode == 0, alone.stderr
+    address = f"127.0.0.1:{free_port()}"
+    jobs = [
+        subprocess.Popen(
+            command(
+                "classification", pretrained, reviews, tmp_path / "two",
+                parallel__coordinator_address=address, parallel__num_processes=2,
+                parallel__process_id=number, **fields,
+            ),
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for number in range(2)
+    ]  # fmt: skip
+    outputs = [job.communicate(timeout=240)[0] for job in jobs]
+    assert [job.returncode for job in jobs] == [0, 0], outputs
+    assert "2 x cpu" in outputs[0]
+    assert not [line for line in outputs[1].splitlines() if not line.startswith("[Gloo]")]
+    for row, expected in zip(
+        metrics_rows(tmp_path / "two"), metrics_rows(tmp_path / "one"), strict=True
+    ):
+        assert (row["step"], row["split"]) == (expected["step"], expected["split"])
+        if row["split"] == "train":
+            assert row["loss"] == pytest.approx(expected["loss"], rel=0.02)
+    one, two = (json.loads((tmp_path / n / "results.json").read_text()) for n in ("one", "two"))
+    assert two["median"]["accuracy"] == pytest.approx(one["median"]["accuracy"], abs=4)
+    assert load_pretrained(tmp_path / "two").metadata["task"] == "classification"
+    assert (tmp_path / "two" / "trial-1" / "predictions").is_dir()

@@ -2,24 +2,17 @@
 
 import os
 import signal
-import socket
 import subprocess
 import time
 
 import jax
 import numpy as np
 import pytest
-from small_run import NUM_STEPS, command, environment, run
+from small_run import NUM_STEPS, command, environment, free_port, run
 from test_resume import assert_same_run, last_step, rows_without_times, wait_for
 
 from electra_jax import parallel, processes
 from electra_jax.errors import UserError
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 class Job:
