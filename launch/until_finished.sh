@@ -6,9 +6,11 @@
 set -uo pipefail
 last=$1/checkpoints/$2
 shift 2
+child='' asked=''
+trap 'asked=yes; [ -z "$child" ] || kill -TERM "$child"' TERM
 "$@" &
 child=$!
-trap 'kill -TERM "$child"' TERM
+[ -z "$asked" ] || kill -TERM "$child"
 wait "$child"
 status=$?
 while kill -0 "$child" 2>/dev/null; do # the signal has ended the waiting, not the command

@@ -1,7 +1,6 @@
 """Faults that really happen to a run of one process: none costs it its data or its meaning."""
 
 import importlib
-import resource
 import shutil
 import signal
 import subprocess
@@ -117,11 +116,7 @@ def test_a_full_disk_ends_the_run_and_leaves_the_checkpoint_before(
     for step in (NUM_STEPS, NUM_STEPS - 5):
         shutil.rmtree(copied / "checkpoints" / str(step))
     arguments = command(corpus_path, copied, train__num_train_steps=NUM_STEPS)
-
-    def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
-
-    result = run(arguments, preexec_fn=limit)
+    result = run(["bash", "-c", 'ulimit -f 30; exec "$@"', "limited", *arguments])
     assert result.returncode == 2, result.stdout + result.stderr
     last = result.stderr.splitlines()[-1]
     assert last.startswith(f"error: a checkpoint cannot be written to {copied}/checkpoints (")
@@ -133,7 +128,7 @@ def test_a_full_disk_ends_the_run_and_leaves_the_checkpoint_before(
     assert_same_run(copied, undisturbed)
 
 
-def test_a_corpus_that_changes_under_a_run_ends_it(corpus_path, tmp_path):
+def test_a_run_keeps_a_second_one_off_and_ends_when_its_corpus_changes(corpus_path, tmp_path):
     corpus, workdir = tmp_path / "corpus", tmp_path / "run"
     shutil.copytree(corpus_path, corpus)
     process = subprocess.Popen(
@@ -144,6 +139,11 @@ def test_a_corpus_that_changes_under_a_run_ends_it(corpus_path, tmp_path):
         text=True,
     )
     wait_for(lambda: last_step(workdir / "metrics.jsonl") >= 6, process)
+    second = run(command(corpus, workdir, train__num_train_steps=100_000))
+    assert second.returncode == 2 and second.stderr.count("\n") == 1, second.stderr
+    assert second.stderr.startswith(
+        f"error: --workdir={workdir} is in use by process {process.pid} on "
+    )
     shard = next(corpus.glob("train-*.tokens.npy"))
     with shard.open("r+b") as file:
         file.seek(-2, 2)

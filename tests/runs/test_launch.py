@@ -2,7 +2,6 @@
 
 import signal
 import subprocess
-import time
 
 import pytest
 import yaml
@@ -33,10 +32,12 @@ def test_what_was_stopped_with_work_left_is_to_be_tried_again(tmp_path):
     script = [str(LAUNCH / "until_finished.sh"), str(tmp_path), "100"]
     assert subprocess.run([*script, "false"]).returncode == 1
     assert subprocess.run([*script, "true"]).returncode == 75
-    process = subprocess.Popen([*script, "bash", "-c", "trap 'exit 0' TERM; sleep 60 & wait"])
-    time.sleep(0.5)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 75
+    stopped = "trap 'exit 0' TERM; echo ready; sleep 60 & wait"
+    command = [*script, "bash", "-c", stopped]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 75
     (tmp_path / "checkpoints" / "100").mkdir(parents=True)
     assert subprocess.run([*script, "true"]).returncode == 0
 
