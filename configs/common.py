@@ -77,18 +77,24 @@ def get_config(platform: str = "") -> config_dict.ConfigDict:
     train.on_nonfinite = "raise"
     train.max_rollbacks = 3
 
-    parallel = config.parallel = config_dict.ConfigDict()
-    parallel.backend = "jit"  # or pmap
-    parallel.fsdp = False  # spread parameters and moments over the devices, too
-    # Several processes: found by themselves on TPU pods, GKE, under Slurm and Open MPI; else by
-    # these three, the last one different in each process.
-    parallel.coordinator_address = config_dict.placeholder(str)  # host:port of process 0
-    parallel.num_processes = config_dict.placeholder(int)
-    parallel.process_id = config_dict.placeholder(int)
-    parallel.heartbeat_seconds = 60  # one that is silent for so long is given up
+    config.parallel = parallel_config()
+    config.parallel.fsdp = False  # spread parameters and moments over the devices, too
 
     logging = config.logging = config_dict.ConfigDict()
     logging.tensorboard = True
     logging.wandb = False
     logging.wandb_project = "electra_jax"
     return config
+
+
+def parallel_config() -> config_dict.ConfigDict:
+    """Where pre-training and fine-tuning run."""
+    parallel = config_dict.ConfigDict()
+    parallel.backend = "jit"  # or pmap
+    # Several processes: found by themselves on TPU pods, GKE, under Slurm and Open MPI; else by
+    # these three, the last one different in each process.
+    parallel.coordinator_address = config_dict.placeholder(str)  # host:port of process 0
+    parallel.num_processes = config_dict.placeholder(int)
+    parallel.process_id = config_dict.placeholder(int)
+    parallel.heartbeat_seconds = 60  # one that is silent for so long is given up
+    return parallel

@@ -9,6 +9,8 @@ epochs for RTE and STS-B, 2 for question answering, 3 for the rest.
 
 from ml_collections import config_dict
 
+from configs import common
+
 
 def get_config(task: str = "") -> config_dict.ConfigDict:
     """Fine-tuning on a task.
@@ -84,14 +86,7 @@ def get_config(task: str = "") -> config_dict.ConfigDict:
     train.on_nonfinite = "raise"  # or skip: leave the step out, count it, go on
     train.predict_test = True  # write predictions for the test files that there are
 
-    parallel = config.parallel = config_dict.ConfigDict()
-    parallel.backend = "jit"  # or pmap
-    # Several processes: found by themselves on TPU pods, GKE, under Slurm and Open MPI; else by
-    # these three, the last one different in each process.
-    parallel.coordinator_address = config_dict.placeholder(str)  # host:port of process 0
-    parallel.num_processes = config_dict.placeholder(int)
-    parallel.process_id = config_dict.placeholder(int)
-    parallel.heartbeat_seconds = 60  # one that is silent for so long is given up
+    config.parallel = common.parallel_config()
     config.logging = config_dict.ConfigDict(
         {"tensorboard": True, "wandb": False, "wandb_project": "electra_jax"}
     )

@@ -3,8 +3,8 @@
 A checkpoint is `<directory>/<step>/` with three items: `params` (readable alone, by fine-tuning),
 `rest` (step, optimiser state, key) and `metadata` (JSON: the run's config, the corpus's
 fingerprint, metrics not logged yet). Orbax writes aside and renames, so a killed save leaves no
-checkpoint that looks complete. Once it is complete, `checksums.json` in it says what its files are;
-a checkpoint whose files are others is never gone on from.
+checkpoint that looks complete. Before that, `checksums.json` in it says what its files are; a
+checkpoint whose files are others is never gone on from.
 """
 
 from __future__ import annotations
@@ -81,7 +81,6 @@ class Checkpointer:
     """
 
     def __init__(self, directory: Path | str, *, keep: int = 3, keep_every: int | None = None):
-        self._saving: list[int] = []  # steps that are not sealed yet
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep,
             keep_period=keep_every,
@@ -104,13 +103,9 @@ class Checkpointer:
 
     def save(self, state: TrainState, metadata: Mapping[str, Any]) -> None:
         """Begins saving a state under its step; returns once it may be overwritten."""
-        step = int(state.step)
         with _writing(self._directory):
-            if self._saving:
-                self._manager.wait_until_finished()
-            self._saving.append(step)
             self._manager.save(
-                step,
+                int(state.step),
                 args=ocp.args.Composite(
                     params=ocp.args.StandardSave(state.params),
                     rest=ocp.args.StandardSave(_rest(state)),
@@ -119,10 +114,12 @@ class Checkpointer:
             )
 
     def _seal(self) -> None:
-        """Writes the checksums of the checkpoint whose files are written, before its renaming."""
-        step = self._saving.pop()
+        """Writes the checksums of the checkpoint whose files are written, before its renaming.
+
+        (The one that has no name of its own yet: a save waits for the one before.)
+        """
         if processes.is_main():
-            (written,) = self._directory.glob(f"{step}.orbax-checkpoint-tmp*")
+            (written,) = self._directory.glob("*.orbax-checkpoint-tmp*")
             seal(written)
 
     def restore(self, like: TrainState, step: int) -> TrainState:
@@ -184,8 +181,7 @@ def seal(checkpoint: Path) -> None:
 def damage(checkpoint: Path) -> str | None:
     """What is wrong with a checkpoint's files; None where all are as they were written.
 
-    One without `checksums.json` was written by an earlier version, or its process was killed right
-    after it was complete: nothing is known against it.
+    One without `checksums.json` was written by an earlier version: nothing is known against it.
     """
     try:
         files = json.loads((checkpoint / _CHECKSUMS).read_text("utf-8"))

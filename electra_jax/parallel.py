@@ -315,8 +315,8 @@ class ParallelStep:
         self._run = self._jitted.lower(state, self._shapes(batch)).compile()
 
     def memory_needed(self) -> dict[str, int]:
-        """Bytes on each device, by the compiled program: `state`, `batch` and others given to it,
-        and `temporary`; {} where the compiler does not say.
+        """Bytes on each device, by the compiled program: `given` (state and batch) and `temporary`;
+        {} where the compiler does not say.
         """
         analysis = self._run.memory_analysis() if self._run is not self._jitted else None
         if analysis is None:

@@ -26,8 +26,8 @@ from electra_jax.objectives import Objective
 from electra_jax.optimizer import learning_rate_schedule, make_optimizer
 from electra_jax.pretrained import load_pretrained
 from electra_jax.run_directory import (
-    join_processes,
     locked,
+    open_devices,
     open_run,
     open_writers,
     say,
@@ -60,12 +60,11 @@ def set_up(config: ml_collections.ConfigDict) -> Setup:
       UserError: naming the field, its value and the remedy.
     """
     run_config.check_values(config)
-    join_processes(config.parallel)
-    platform = parallel.choose_platform(config.platform)
-    parallel.enable_compilation_cache()
-    parallel.check_backend(config.parallel.backend, fsdp=config.parallel.fsdp)
-    mesh = parallel.make_mesh(None if config.platform == "auto" else config.platform)
-    parallel.check_batch_size(config.train.batch_size, mesh, config.train.num_microbatches)
+    platform, mesh = open_devices(
+        config,
+        batch_size=config.train.batch_size,
+        num_microbatches=config.train.num_microbatches,
+    )
     corpus = open_corpus(config)
     model_config = run_config.model_config(config, platform, vocab_size=corpus.vocab_size)
     run_config.check_corpus(model_config, corpus)
@@ -128,10 +127,10 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: Path | str) -
         like = parallel.abstract(make_state, shardings_of)
         say(describe(config, setup, like, start))
         shardings = jax.tree.map(lambda leaf: leaf.sharding, like)
-        step = over_all_devices(config, setup, like)
+        step = over_all_devices(config, setup, shardings)
         if start < train.num_train_steps:
             compile_and_check(config, setup, like, step)
-        run = Run(config, workdir, setup, checkpointer, step)
+        run = Run(config, workdir, setup, checkpointer, shardings, step)
 
         def begin(step: int) -> Position:
             if step:
@@ -182,13 +181,14 @@ class Run(NamedTuple):
     workdir: Path
     setup: Setup
     checkpointer: Checkpointer
+    shardings: TrainState  # where each array of a state is
     train_step: parallel.ParallelStep
 
 
 def over_all_devices(
-    config: ml_collections.ConfigDict, setup: Setup, like: TrainState
+    config: ml_collections.ConfigDict, setup: Setup, shardings: TrainState
 ) -> parallel.ParallelStep:
-    """The training step, for states that are where `like` is."""
+    """The training step, for states that are where `shardings` say."""
     return parallel.parallelize(
         functools.partial(
             train_step,
@@ -197,7 +197,7 @@ def over_all_devices(
         ),
         setup.mesh,
         backend=config.parallel.backend,
-        shardings=jax.tree.map(lambda leaf: leaf.sharding, like),
+        shardings=shardings,
     )
 
 
@@ -261,7 +261,7 @@ def train_from(run: Run, position: Position, should_stop: Callable[[int], bool])
             num_steps=train.num_train_steps,
             cadence=Cadence(train.log_every, train.eval_every, train.checkpoint_every),
             log=step_log,
-            evaluate=make_evaluate(config, setup, position.state),
+            evaluate=make_evaluate(config, setup, run.shardings),
             save=save,
             should_stop=should_stop,
         )
@@ -292,15 +292,15 @@ def make_batches(config: ml_collections.ConfigDict, corpus: Corpus, split: str) 
 
 
 def make_evaluate(
-    config: ml_collections.ConfigDict, setup: Setup, state: TrainState
+    config: ml_collections.ConfigDict, setup: Setup, shardings: TrainState
 ) -> Callable[[TrainState], dict[str, float]]:
-    """A function from states like this one to metrics on `train.eval_batches` held-out batches."""
+    """A function from a state to its metrics on `train.eval_batches` held-out batches."""
     run_eval_step = parallel.parallelize(
         functools.partial(eval_step, objective=setup.objective),
         setup.mesh,
         backend=config.parallel.backend,
         donate_state=False,
-        shardings=jax.tree.map(lambda leaf: leaf.sharding, state),
+        shardings=shardings,
     )
     held_out = setup.held_out
     num_batches = min(config.train.eval_batches, held_out.num_batches)

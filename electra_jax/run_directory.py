@@ -6,13 +6,15 @@ import contextlib
 import fcntl
 import json
 import os
-import platform
 import secrets
+import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from electra_jax import processes, run_config
+import ml_collections
+
+from electra_jax import parallel, processes, run_config
 from electra_jax.checkpoint import Checkpointer, set_damaged_aside
 from electra_jax.curves import draw_curves
 from electra_jax.data.tokenization import Tokenizer
@@ -29,20 +31,32 @@ from electra_jax.writers import (
 )
 
 
-def join_processes(config: Mapping[str, Any]) -> None:
-    """Meets the other processes that `config.parallel` or the surroundings tell of.
+def open_devices(
+    config: ml_collections.ConfigDict, *, batch_size: int, num_microbatches: int = 1
+) -> tuple[str, Any]:
+    """Meets the other processes of a run, and takes the devices that it is to have.
+
+    Args:
+      config: a run's, of which `platform` and `parallel` count.
+      batch_size, num_microbatches: as of `parallel.check_batch_size`.
+
+    Returns:
+      The platform, "cpu", "gpu" or "tpu", and the mesh.
 
     Raises:
-      UserError: as `processes.initialize`.
+      UserError: for what cannot be had.
     """
-    count = processes.initialize(
-        coordinator_address=config.coordinator_address,
-        num_processes=config.num_processes,
-        process_id=config.process_id,
-        heartbeat_seconds=config.heartbeat_seconds,
-    )
+    numbers = dict(config.parallel)
+    backend, fsdp = numbers.pop("backend"), numbers.pop("fsdp", False)
+    count = processes.initialize(**numbers)
     if count > 1:
         say(f"{count} processes have met.")
+    platform = parallel.choose_platform(config.platform)
+    parallel.enable_compilation_cache()
+    parallel.check_backend(backend, fsdp=fsdp)
+    mesh = parallel.make_mesh(None if config.platform == "auto" else config.platform)
+    parallel.check_batch_size(batch_size, mesh, num_microbatches)
+    return platform, mesh
 
 
 def open_run(
@@ -121,7 +135,7 @@ def locked(workdir: Path) -> Iterator[None]:
       UserError: if another run has it, or not all processes see the same directory.
     """
     path, file = workdir / ".lock", None
-    token = f"{os.getpid()} on {platform.node()}, {secrets.token_hex(8)}"
+    token = f"{os.getpid()} on {socket.gethostname()}, {secrets.token_hex(8)}"
 
     def lock() -> str:
         nonlocal file

@@ -1,6 +1,5 @@
 """The HTTP service: what it answers, what it refuses, its page in a browser."""
 
-import dataclasses
 import json
 import os
 import re
@@ -16,29 +15,16 @@ import httpx
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
-from test_convert import tokenizer as tokenizer  # noqa: PLC0414 (a fixture)
-from test_convert import write_run
+from test_inference import model as model  # noqa: PLC0414 (fixtures)
+from test_inference import run_directory as run_directory  # noqa: PLC0414
+from test_inference import tokenizer as tokenizer  # noqa: PLC0414
 
 from electra_jax import cli, service
 from electra_jax.errors import UserError
-from electra_jax.inference import TextModel
-from electra_jax.modeling import Electra
 
 LIMITS = service.Limits(max_bytes=20_000, max_texts=3, max_waiting=8)
 JSON = {"content-type": "application/json"}
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
-
-
-@pytest.fixture(scope="module")
-def run_directory(config, random_params, tokenizer, tmp_path_factory):  # noqa: F811
-    config = dataclasses.replace(config, vocab_size=100, max_positions=32)
-    params = random_params(Electra(config), seed=8)
-    return write_run(tmp_path_factory.mktemp("run") / "run", config, params, tokenizer)
-
-
-@pytest.fixture(scope="module")
-def model(run_directory):
-    return TextModel(run_directory, batch_size=4)
 
 
 @pytest.fixture(scope="module")

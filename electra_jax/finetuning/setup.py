@@ -9,13 +9,12 @@ from typing import Any
 
 import ml_collections
 
-from electra_jax import parallel
 from electra_jax.errors import UserError
 from electra_jax.finetuning import config as finetune_config
 from electra_jax.heads import FineTuned
 from electra_jax.objectives import FINETUNING_OBJECTIVES, FineTuningObjective
 from electra_jax.pretrained import Pretrained, fingerprint, load_pretrained
-from electra_jax.run_directory import join_processes
+from electra_jax.run_directory import open_devices
 from electra_jax.tasks import (
     TASKS,
     EvaluationBatches,
@@ -65,12 +64,7 @@ def set_up(config: ml_collections.ConfigDict) -> Setup:
       UserError: naming the field, its value and the remedy.
     """
     finetune_config.check_values(config)
-    join_processes(config.parallel)
-    platform = parallel.choose_platform(config.platform)
-    parallel.enable_compilation_cache()
-    mesh = parallel.make_mesh(None if config.platform == "auto" else config.platform)
-    parallel.check_backend(config.parallel.backend, fsdp=False)
-    parallel.check_batch_size(config.batch_size, mesh)
+    platform, mesh = open_devices(config, batch_size=config.batch_size)
     task = finetune_config.make_task(config)
     how = {"bad_rows": config.data.bad_rows, "tfds_data_dir": config.data.tfds_data_dir}
     data = load_task(task, config.data_dir, dev_share=config.data.dev_share, **how)
