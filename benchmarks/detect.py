@@ -12,16 +12,12 @@ used where JAX and PyTorch find one, and not by ONNX Runtime.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import functools
-import importlib.metadata
 import json
 import os
-import platform
 import statistics
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +29,9 @@ import numpy as np  # noqa: E402
 import onnxruntime  # noqa: E402
 import torch  # noqa: E402
 import transformers  # noqa: E402
+from side_by_side import about_machine, exported, in_turns  # noqa: E402
 
-from electra_jax.checkpoint import save_params  # noqa: E402
 from electra_jax.config import ElectraConfig  # noqa: E402
-from electra_jax.convert import to_hugging_face_directory  # noqa: E402
 from electra_jax.data.tokenization import WordPieceTokenizer  # noqa: E402
 from electra_jax.inference import TextModel  # noqa: E402
 from electra_jax.modeling import Electra  # noqa: E402
@@ -92,7 +87,9 @@ def main() -> None:
             results.append(result(what, name, padding, len(mixed), times))
     print(render(results))
     if arguments.output:
-        about = about_machine(on_gpu) | vars(arguments)
+        about = about_machine(on_gpu, ("jax", "torch", "transformers", "onnxruntime")) | vars(
+            arguments
+        )
         with open(arguments.output, "a", encoding="utf-8") as file:
             file.writelines(json.dumps(row | {"about": about}) + "\n" for row in results)
 
@@ -111,12 +108,7 @@ def random_discriminator(size: str, tokenizer: WordPieceTokenizer, directory: Pa
     config = getattr(ElectraConfig, size)(vocab_size=tokenizer.vocab_size)
     model = Electra(config)
     params = jax.jit(model.init)(jax.random.key(0), np.zeros((1, 8), np.int32))["params"]
-    described = {"config": {"model": dataclasses.asdict(config)}}
-    save_params(directory / "run", 0, jax.device_get(params), described)
-    (directory / "run" / "tokenizer").mkdir()
-    tokenizer.save(directory / "run" / "tokenizer")
-    to_hugging_face_directory(directory / "run", directory / "converted")
-    return directory / "converted" / "discriminator"
+    return exported(config, jax.device_get(params), tokenizer, directory) / "discriminator"
 
 
 class Ours:
@@ -201,18 +193,6 @@ def compare(sides: dict[str, Any], texts: Sequence[str]) -> dict[str, Any]:
     return {"benchmark": "probabilities", "tokens": len(ours), "largest_difference": differences}
 
 
-def in_turns(runs: dict[Any, Callable[[], Any]], rounds: int) -> dict[Any, list[float]]:
-    """Seconds of every run in every round, one run after another, after one round for warmth."""
-    seconds: dict[Any, list[float]] = {key: [] for key in runs}
-    for number in range(rounds + 1):
-        for key, run in runs.items():
-            start = time.perf_counter()
-            run()
-            if number:
-                seconds[key].append(time.perf_counter() - start)
-    return seconds
-
-
 def result(what: str, name: str, padding: str, texts: int, times: list[float]) -> dict[str, Any]:
     """A row of the table."""
     seconds = statistics.median(times)
@@ -224,15 +204,6 @@ def result(what: str, name: str, padding: str, texts: int, times: list[float]) -
         "milliseconds": 1000 * seconds,
         "spread": (max(times) - min(times)) / seconds,
     }
-
-
-def about_machine(on_gpu: bool) -> dict[str, Any]:
-    packages = ("jax", "torch", "transformers", "onnxruntime")
-    return {
-        "device": torch.cuda.get_device_name() if on_gpu else platform.processor(),
-        "cores": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(),
-    } | {name: importlib.metadata.version(name) for name in packages}
 
 
 def render(results: list[dict[str, Any]]) -> str:

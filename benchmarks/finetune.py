@@ -13,13 +13,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib.metadata
 import json
 import os
-import platform
 import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +28,7 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import optax  # noqa: E402
 import torch  # noqa: E402
+from side_by_side import about_machine, in_turns, state_on_devices  # noqa: E402
 from transformers_side import (  # noqa: E402
     CLIP,
     EPSILON,
@@ -54,7 +52,7 @@ from electra_jax.tasks import (  # noqa: E402
     load_task,
     make_features,
 )
-from electra_jax.train_state import TrainState, init_params  # noqa: E402
+from electra_jax.train_state import init_params  # noqa: E402
 from electra_jax.transfer import transfer_params  # noqa: E402
 
 LEARNING_RATE, DROPOUT = 1e-4, 0.1
@@ -136,7 +134,7 @@ def main() -> None:
             results.append(result("inference", name, padding, size, rows, times))
     print(render(results))
     if arguments.output:
-        about = about_machine(on_gpu) | vars(arguments)
+        about = about_machine(on_gpu, ("jax", "torch", "transformers")) | vars(arguments)
         with open(arguments.output, "a", encoding="utf-8") as lines:
             lines.writelines(json.dumps(row | {"about": about}) + "\n" for row in results)
 
@@ -174,19 +172,8 @@ class Ours:
         fresh = init_params(jax.random.key(0), model=model, seq_len=8)
         params = transfer_params(pretrained.params, fresh)
         params["head"] = jax.tree.map(jnp.asarray, our_head(head_weights(pretrained, num_outputs)))
-        params = jax.tree.map(jnp.asarray, params)
         mesh = parallel.make_mesh()
-        self.state = parallel.replicate(
-            TrainState(
-                step=jnp.zeros((), jnp.int32),
-                apply_fn=model.apply,
-                params=params,
-                tx=tx,
-                opt_state=tx.init(params),
-                rng=jax.random.key(1),
-            ),
-            mesh,
-        )
+        self.state = state_on_devices(model.apply, params, tx, mesh)
         self._train_step = parallel.parallelize(
             functools.partial(train_step, objective=objective), mesh
         )
@@ -230,18 +217,6 @@ def compare_losses(ours: Ours, theirs: Theirs, batches: Sequence[Batch]) -> dict
     return {"benchmark": "losses", **losses, "largest_difference": float(difference)}
 
 
-def in_turns(runs: dict[Any, Callable[[], Any]], rounds: int) -> dict[Any, list[float]]:
-    """Seconds of every run in every round, one run after another, after one round for warmth."""
-    seconds: dict[Any, list[float]] = {key: [] for key in runs}
-    for number in range(rounds + 1):
-        for key, run in runs.items():
-            start = time.perf_counter()
-            run()
-            if number:
-                seconds[key].append(time.perf_counter() - start)
-    return seconds
-
-
 def result(
     benchmark: str, name: str, padding: str, size: int, rows: Sequence[Batch], times: list[float]
 ) -> dict[str, Any]:
@@ -256,15 +231,6 @@ def result(
         "milliseconds_per_batch": 1000 * seconds / len(rows),
         "spread": (max(times) - min(times)) / seconds,
     }
-
-
-def about_machine(on_gpu: bool) -> dict[str, Any]:
-    packages = ("jax", "torch", "transformers")
-    return {
-        "device": torch.cuda.get_device_name() if on_gpu else platform.processor(),
-        "cores": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(),
-    } | {name: importlib.metadata.version(name) for name in packages}
 
 
 def render(results: list[dict[str, Any]]) -> str:

@@ -16,13 +16,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
-import importlib.metadata
 import json
 import os
-import platform
 import statistics
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,16 +28,14 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the GPU is torch's too
 
 import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import optax  # noqa: E402
 import torch  # noqa: E402
 import transformers  # noqa: E402
+from side_by_side import about_machine, exported, in_turns, state_on_devices  # noqa: E402
 
 from electra_jax import parallel  # noqa: E402
-from electra_jax.checkpoint import save_params  # noqa: E402
 from electra_jax.config import ElectraConfig  # noqa: E402
-from electra_jax.convert import to_hugging_face_directory  # noqa: E402
 from electra_jax.corruption import max_masked_positions  # noqa: E402
 from electra_jax.data.tokenization import WordPieceTokenizer  # noqa: E402
 from electra_jax.flops import train_step_flops  # noqa: E402
@@ -48,7 +43,6 @@ from electra_jax.modeling import Electra  # noqa: E402
 from electra_jax.objectives import ElectraObjective  # noqa: E402
 from electra_jax.special_ids import SpecialIds  # noqa: E402
 from electra_jax.steps import train_step  # noqa: E402
-from electra_jax.train_state import TrainState  # noqa: E402
 
 SPECIAL = SpecialIds(pad=0, unk=1, cls=2, sep=3, mask=4)
 LEARNING_RATE, CLIP, EPSILON, WEIGHT = 1e-4, 1.0, 1e-6, 50.0
@@ -93,13 +87,11 @@ def main() -> None:
         if arguments.compile:
             for side in list(built.values())[1:]:
                 side.compile()
-        seconds: dict[str, list[float]] = {name: [] for name in built}
-        for number in range(arguments.rounds + 1):
-            for name, side in built.items():
-                start = time.perf_counter()
-                side.train(batches)
-                if number:  # the first one is for warmth
-                    seconds[name].append((time.perf_counter() - start) / len(batches))
+        runs = {name: functools.partial(side.train, batches) for name, side in built.items()}
+        seconds = {
+            name: [time / len(batches) for time in times]
+            for name, times in in_turns(runs, arguments.rounds).items()
+        }
     flops = train_step_flops(
         config,
         batch_size=shape[0],
@@ -120,7 +112,7 @@ def main() -> None:
     ]
     print(render(results, arguments))
     if arguments.output:
-        about = about_machine(on_gpu) | vars(arguments)
+        about = about_machine(on_gpu, ("jax", "torch", "transformers")) | vars(arguments)
         with open(arguments.output, "a", encoding="utf-8") as file:
             file.writelines(json.dumps(row | {"about": about}) + "\n" for row in results)
 
@@ -134,12 +126,7 @@ def random_model(config: ElectraConfig, directory: Path) -> tuple[Any, Path]:
     tokens += [f"word{number}" for number in range(config.vocab_size - len(tokens))]
     (directory / "vocab.txt").write_text("\n".join(tokens) + "\n", encoding="utf-8")
     tokenizer = WordPieceTokenizer.from_vocab(directory / "vocab.txt")
-    described = {"config": {"model": dataclasses.asdict(config)}}
-    save_params(directory / "run", 0, params, described)
-    (directory / "run" / "tokenizer").mkdir()
-    tokenizer.save(directory / "run" / "tokenizer")
-    to_hugging_face_directory(directory / "run", directory / "converted")
-    return params, directory / "converted"
+    return params, exported(config, params, tokenizer, directory)
 
 
 class Ours:
@@ -153,19 +140,8 @@ class Ours:
             optax.clip_by_global_norm(CLIP),
             optax.adamw(LEARNING_RATE, eps=EPSILON, weight_decay=0.0),
         )
-        params = jax.tree.map(jnp.asarray, params)
         mesh = parallel.make_mesh()
-        self._state = parallel.replicate(
-            TrainState(
-                step=jnp.zeros((), jnp.int32),
-                apply_fn=model.apply,
-                params=params,
-                tx=tx,
-                opt_state=tx.init(params),
-                rng=jax.random.key(1),
-            ),
-            mesh,
-        )
+        self._state = state_on_devices(model.apply, params, tx, mesh)
         self._step = parallel.parallelize(functools.partial(train_step, objective=objective), mesh)
         self._objective = objective
 
@@ -287,15 +263,6 @@ class Theirs:
         )
         weights = attention_mask.float()
         return generator_loss + WEIGHT * (losses * weights).sum() / weights.sum()
-
-
-def about_machine(on_gpu: bool) -> dict[str, Any]:
-    packages = ("jax", "torch", "transformers")
-    return {
-        "device": torch.cuda.get_device_name() if on_gpu else platform.processor(),
-        "cores": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(),
-    } | {name: importlib.metadata.version(name) for name in packages}
 
 
 def render(results: list[dict[str, Any]], arguments: argparse.Namespace) -> str:
