@@ -1,6 +1,7 @@
 """A training under kills, preemptions, damaged checkpoints and changes of devices and processes.
 
-python benchmarks/soak.py CORPUS [--steps 2000] [--seed 0] [--workdir DIR] [--minutes 60]
+python benchmarks/soak.py CORPUS [--steps 2000] [--interval STEPS] [--seed 0] [--workdir DIR]
+                          [--minutes 60]
 
 Trains a small model three times: undisturbed; disturbed on the same devices, which must end with
 the same parameters and the same logged rows, bit for bit; and disturbed with other devices and
@@ -137,7 +138,7 @@ def disturb(arguments, workdir: Path, topologies, rng: random.Random, until: flo
         run = Run(arguments, workdir, rng.choice(topologies))
         done["starts"] += 1
         fault = rng.choice(("kill", "kill", "preemption", "damage"))
-        wanted = last_step(workdir) + rng.randrange(1, max(2, arguments.steps // 12))
+        wanted = last_step(workdir) + rng.randrange(1, arguments.interval)
         calm = time.monotonic() > until or wanted > arguments.steps - 20
         while not run.is_over() and (calm or last_step(workdir) < wanted):
             time.sleep(0.02)
@@ -167,11 +168,13 @@ def main(argv=None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("corpus", help="a corpus of `electra-jax prepare`")
     parser.add_argument("--steps", type=int, default=2000, help="of each training")
+    parser.add_argument("--interval", type=int, help="most steps from a start to a fault")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=60.0, help="after which nothing is done")
     parser.add_argument("--workdir", help="where the runs are kept")
     parser.add_argument("--output", help="a file to append a JSON line to")
     arguments = parser.parse_args(argv)
+    arguments.interval = arguments.interval or max(2, arguments.steps // 12)
     began, rng = time.monotonic(), random.Random(arguments.seed)
     root = Path(arguments.workdir or tempfile.mkdtemp())
 

@@ -39,6 +39,8 @@ def get_config(platform: str = "") -> config_dict.ConfigDict:
     model.init_stddev = 0.02  # of the tables and matrices before training
     model.dtype = "auto"  # float32 on CPU, bfloat16 on GPU and TPU
     model.scan_layers = "auto"  # unrolled on CPU and GPU, scanned on TPU
+    model.attention = "auto"  # cudnn on a GPU where attention_dropout_rate is 0, else xla
+    model.remat = "none"  # computed again backwards, for memory: all but products, or layers
 
     objective = config.objective = config_dict.ConfigDict()
     objective.name = "electra"
@@ -46,6 +48,8 @@ def get_config(platform: str = "") -> config_dict.ConfigDict:
     objective.generator_weight = 1.0
     objective.discriminator_weight = 50.0
     objective.temperature = 1.0  # of the generator's samples
+    # Masked positions whose logits exist at a time; 0: all; None: 512 on one GPU, all elsewhere.
+    objective.rows_at_once = config_dict.placeholder(int)
 
     optimizer = config.optimizer = config_dict.ConfigDict()
     optimizer.learning_rate = 5e-4
@@ -60,12 +64,16 @@ def get_config(platform: str = "") -> config_dict.ConfigDict:
     data.path = config_dict.placeholder(str)  # a corpus directory; None: the default corpus
     data.default_vocab_size = 8192  # of the default corpus
     data.seq_len = 128
+    # The corpus on the device, which then cuts the rows; None: on one GPU where it fits easily.
+    data.on_device = config_dict.placeholder(bool)
     data.example_format = "segments"  # two segments, as the original; or packed: no padding
 
     train = config.train = config_dict.ConfigDict()
     train.batch_size = 128  # rows of one update, over all devices
     train.num_train_steps = 1_000_000
     train.num_microbatches = 1  # gradient accumulation: parts of a batch, one after another
+    # Updates of one program; None: 10 on a GPU where that divides the numbers below, else 1.
+    train.steps_per_call = config_dict.placeholder(int)
     train.log_every = 100
     train.eval_every = 5_000
     train.eval_batches = 50

@@ -8,6 +8,8 @@ from electra_jax.errors import UserError
 
 SHARING_MODES = ("embeddings", "none", "all")
 DTYPES = ("float32", "bfloat16")
+ATTENTIONS = ("xla", "cudnn")
+REMATS = ("none", "products", "layers")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +49,11 @@ class ElectraConfig:
       stacked_layers: every tensor of the layers is stored once, stacked [N, ...]. Without it each
         layer has its own, as `modeling.unstack_layers` makes of them: for inference on CPU, where
         every call would copy the slices. Not with `scan_layers`.
+      attention: what computes it: "xla", the compiler's own code, or "cudnn", NVIDIA's flash
+        kernel, which needs bfloat16 and no dropout of the attention probabilities, and rows whose
+        padding follows their tokens.
+      remat: what the backward pass computes again instead of finding it in memory: "none",
+        "products" (all but matrix products with weights), "layers" (everything inside a layer).
       rows_apart: attention computes long rows one after another, so that a row's scores stay in the
         cache: for inference on one CPU. Over several devices it would gather their rows.
       vocab_pad_multiple: the vocabulary dimension of the matrix product in the generator's head
@@ -74,6 +81,8 @@ class ElectraConfig:
     dtype: str = "float32"
     scan_layers: bool = False
     stacked_layers: bool = True
+    attention: str = "xla"
+    remat: str = "none"
     rows_apart: bool = False
     vocab_pad_multiple: int = 128
 
@@ -94,12 +103,21 @@ class ElectraConfig:
         for name in ("dropout_rate", "attention_dropout_rate"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise UserError(f"model.{name}={getattr(self, name)} must be in [0, 1)")
-        for name, known in (("sharing", SHARING_MODES), ("dtype", DTYPES)):
+        for name, known in (
+            ("sharing", SHARING_MODES),
+            ("dtype", DTYPES),
+            ("attention", ATTENTIONS),
+            ("remat", REMATS),
+        ):
             if getattr(self, name) not in known:
                 raise UserError(
                     f"model.{name}={getattr(self, name)!r} is unknown: use one of "
                     + ", ".join(known)
                 )
+        if self.attention == "cudnn" and self.why_not_cudnn():
+            raise UserError(
+                f"model.attention='cudnn' is not possible: {self.why_not_cudnn()}: use xla"
+            )
         if self.scan_layers and not self.stacked_layers:
             raise UserError(
                 "model.scan_layers=True needs model.stacked_layers=True: turn one of them round"
@@ -138,6 +156,18 @@ class ElectraConfig:
             num_heads=max(1, hidden_size // (self.hidden_size // self.num_heads)),
             intermediate_size=round(self.intermediate_size * hidden_size / self.hidden_size),
         )
+
+    def why_not_cudnn(self) -> str | None:
+        """What of this architecture cuDNN's flash kernel cannot do; None: nothing."""
+        if self.dtype != "bfloat16":
+            return f"it computes in bfloat16, not in {self.dtype}"
+        if self.attention_dropout_rate:
+            return f"it has no dropout (model.attention_dropout_rate={self.attention_dropout_rate})"
+        for sizes in (self.discriminator, self.generator):
+            width = sizes.hidden_size // sizes.num_heads
+            if width % 8 or width > 128:
+                return f"heads are {width} wide: it takes multiples of 8 up to 128"
+        return None
 
     @property
     def padded_vocab_size(self) -> int:

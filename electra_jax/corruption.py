@@ -125,10 +125,7 @@ def put_tokens(ids: jax.Array, positions: jax.Array, tokens: jax.Array, where: j
 
 
 def sample_tokens(uniforms: jax.Array, logits: jax.Array, *, vocab_size: int) -> jax.Array:
-    """Draws tokens from softmax(logits) by inverting the distribution function in two levels.
-
-    One uniform picks a block of the vocabulary, the other a token inside it: the same
-    distribution as Gumbel noise and argmax, with two random numbers a position instead of V.
+    """Draws tokens from softmax(logits), as `sample_from_weights`.
 
     Args:
       uniforms: float32 [..., 2] in [0, 1).
@@ -140,13 +137,31 @@ def sample_tokens(uniforms: jax.Array, logits: jax.Array, *, vocab_size: int) ->
     """
     logits = jnp.where(jnp.arange(logits.shape[-1]) < vocab_size, logits, -jnp.inf)
     weights = jnp.exp(logits - logits.max(axis=-1, keepdims=True))
-    padding = -logits.shape[-1] % _SAMPLING_BLOCK
-    weights = jnp.pad(weights, [(0, 0)] * (logits.ndim - 1) + [(0, padding)])
-    weights = weights.reshape(logits.shape[:-1] + (-1, _SAMPLING_BLOCK))
+    return jnp.minimum(sample_from_weights(uniforms, weights), vocab_size - 1)
+
+
+def sample_from_weights(
+    uniforms: jax.Array, weights: jax.Array, *, block_size: int = _SAMPLING_BLOCK
+) -> jax.Array:
+    """Draws indices in proportion to weights by inverting the distribution in two levels.
+
+    One uniform picks a block of the vocabulary, the other a token inside it: the same
+    distribution as Gumbel noise and argmax, with two random numbers a position instead of V.
+
+    Args:
+      uniforms: float32 [..., 2] in [0, 1).
+      weights: float32 [..., V], not negative, not all of them zero. (One of zero is drawn where
+        rounding says so, less than once in 10**6.)
+
+    Returns:
+      int32 [...].
+    """
+    padding = -weights.shape[-1] % block_size
+    weights = jnp.pad(weights, [(0, 0)] * (weights.ndim - 1) + [(0, padding)])
+    weights = weights.reshape(weights.shape[:-1] + (-1, block_size))
     block = _invert(weights.sum(axis=-1), uniforms[..., 0])
     inside = jnp.take_along_axis(weights, block[..., None, None], axis=-2)[..., 0, :]
-    token = block * _SAMPLING_BLOCK + _invert(inside, uniforms[..., 1])
-    return jnp.minimum(token, vocab_size - 1)
+    return block * block_size + _invert(inside, uniforms[..., 1])
 
 
 def _invert(weights: jax.Array, uniforms: jax.Array) -> jax.Array:

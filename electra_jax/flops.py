@@ -1,8 +1,40 @@
-"""Floating-point operations of a training step, counted from the sizes of its matrix products."""
+"""Floating-point operations: of a training step, counted from the sizes of its matrix products, and
+of a device at its best.
+"""
 
 from __future__ import annotations
 
+import re
+
 from electra_jax.config import ElectraConfig, EncoderConfig
+
+# Part of a device's name and its dense bfloat16 (V100 and T4: float16) peak, from the vendors'
+# data sheets.
+_PEAK_TERAFLOPS = (
+    ("h100 pcie", 756.0),
+    ("h100", 989.4),
+    ("h200", 989.4),
+    ("b200", 2250.0),
+    ("a100", 312.0),
+    ("l40s", 362.0),
+    ("l4", 121.0),
+    ("v100", 125.0),
+    ("t4", 65.0),
+    ("tpu v6", 918.0),
+    ("tpu v5 lite", 197.0),
+    ("tpu v5e", 197.0),
+    ("tpu v5", 459.0),  # v5p
+    ("tpu v4", 275.0),
+    ("tpu v3", 61.5),  # a device is one of the chip's two cores
+)
+
+
+def peak_flops_of(device_kind: str) -> float | None:
+    """Dense bfloat16 operations a second of a device, by its name; None where not known."""
+    for name, tera in _PEAK_TERAFLOPS:
+        if re.search(rf"\b{name}\b", device_kind.lower()):
+            return tera * 1e12
+    return None
 
 
 def train_step_flops(

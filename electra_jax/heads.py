@@ -18,9 +18,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from electra_jax.attention import MASKED
 from electra_jax.config import ElectraConfig
 from electra_jax.errors import UserError
-from electra_jax.layers import MASKED, Dense, dense, drop, gelu, take_positions
+from electra_jax.layers import Dense, dense, drop, gelu, take_positions
 from electra_jax.modeling import DISCRIMINATOR_SITES, Embeddings, Encoder, run_encoder
 
 # Dropout sites of the heads, past those of both networks of pre-training.

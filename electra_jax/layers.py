@@ -5,21 +5,17 @@ Dimensions: as in `modeling`.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from electra_jax.attention import Mask, attention
 from electra_jax.config import ElectraConfig, EncoderConfig
 from electra_jax.dropout import dropout
+from electra_jax.products import expand_like
 
-# Large enough that softmax gives exactly 0, finite so that a row of padding gives no NaN.
-MASKED = -1e9
-# With `rows_apart` a row with more scores than this is worked on alone, so that they stay in the
-# cache (measured on a CPU: from 256 tokens of 4 heads, 128 of 12).
-_SCORES_AT_ONCE = 1 << 17
 # Dropouts of one layer, each a site of its own: attention's probabilities and the two outputs.
 SITES_PER_LAYER = 3
 
@@ -63,35 +59,6 @@ gelu.defvjp(_gelu_forward, _gelu_backward)
 def dense(x: jax.Array, params: dict[str, jax.Array]) -> jax.Array:
     """x @ kernel + bias in the dtype of `x`."""
     return x @ params["kernel"].astype(x.dtype) + expand_like(x, params["bias"].astype(x.dtype))
-
-
-def expand_like(x: jax.Array, vector: jax.Array) -> jax.Array:
-    """A vector with leading axes of length one, as many as `x` has axes."""
-    return jnp.expand_dims(vector, range(x.ndim - 1))
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def float32_einsum(spec: str, x: jax.Array, y: jax.Array) -> jax.Array:
-    """An einsum with a float32 result, whose backward products run in the inputs' dtype.
-
-    (By itself, a float32 result would make both backward products of bfloat16 inputs float32.)
-    """
-    return jnp.einsum(spec, x, y, preferred_element_type=jnp.float32)
-
-
-def _float32_einsum_forward(spec, x, y):
-    return float32_einsum(spec, x, y), (x, y)
-
-
-def _float32_einsum_backward(spec, inputs, cotangent):
-    x, y = inputs
-    cotangent = cotangent.astype(x.dtype)
-    to_x = jax.linear_transpose(lambda x: jnp.einsum(spec, x, y), x)
-    to_y = jax.linear_transpose(lambda y: jnp.einsum(spec, x, y), y)
-    return to_x(cotangent) + to_y(cotangent)
-
-
-float32_einsum.defvjp(_float32_einsum_forward, _float32_einsum_backward)
 
 
 class Dense(nn.Module):
@@ -138,7 +105,7 @@ def truncated_normal(stddev: float) -> Callable:
 def transformer_layer(
     params: dict[str, dict[str, jax.Array]],
     x: jax.Array,
-    attention_bias: jax.Array,
+    mask: Mask,
     dropout_seeds: jax.Array | None,
     site: jax.Array | int,
     config: ElectraConfig,
@@ -150,7 +117,7 @@ def transformer_layer(
     Args:
       params: one layer's tensors (without the leading axis).
       x: [B, L, D].
-      attention_bias: float32 [B, 1, 1, L], 0 at tokens and very negative at padding.
+      mask: what each position may look at.
       dropout_seeds: uint32 [B, 2] or None for no dropout.
       site: first of this layer's `SITES_PER_LAYER` dropout sites.
       positions: int [B, P], where the output is wanted; None: everywhere.
@@ -167,16 +134,17 @@ def transformer_layer(
             for part in (slice(width), slice(width, None))
         )
         key, value = jnp.split(dense(x, for_others), 2, axis=-1)
-        x = take_positions(x, positions)
+        x, mask = take_positions(x, positions), mask.at(positions)
         query = dense(x, for_query)
     attended = attention(
         query,
         key,
         value,
-        attention_bias,
+        mask,
         sizes.num_heads,
         dropout_seeds,
         lambda p, seeds: drop(p, seeds, site, config.attention_dropout_rate),
+        implementation=config.attention,
         rows_apart=config.rows_apart,
     )
     attended = dense(attended, params["attention_out"])
@@ -190,53 +158,6 @@ def transformer_layer(
 def take_positions(hidden: jax.Array, positions: jax.Array) -> jax.Array:
     """[B, L, D] at int [B, P]: [B, P, D]."""
     return jnp.take_along_axis(hidden, positions[:, :, None], axis=1)
-
-
-def attention(
-    query: jax.Array,
-    key: jax.Array,
-    value: jax.Array,
-    bias: jax.Array,
-    num_heads: int,
-    dropout_seeds: jax.Array | None,
-    drop: Callable,
-    *,
-    rows_apart: bool = False,
-) -> jax.Array:
-    """Scaled dot-product attention, softmax in float32.
-
-    Args:
-      query: [B, P, D].
-      key: [B, L, D].
-      value: [B, L, D].
-      bias: float32 [B, 1, 1, L], added to the scores.
-      num_heads: H.
-      dropout_seeds: uint32 [B, 2] or None.
-      drop: from probabilities [B, H, P, L] and the seeds to what dropout leaves of them.
-      rows_apart: whether long rows are computed one after another.
-
-    Returns:
-      [B, P, D].
-    """
-    batch = (query, key, value, bias, dropout_seeds)
-    of_rows = functools.partial(_attention_of_rows, num_heads=num_heads, drop=drop)
-    if not rows_apart or num_heads * query.shape[1] * key.shape[1] <= _SCORES_AT_ONCE:
-        return of_rows(batch)
-    return jax.lax.map(lambda row: of_rows(jax.tree.map(lambda x: x[None], row))[0], batch)
-
-
-def _attention_of_rows(batch: tuple, *, num_heads: int, drop: Callable) -> jax.Array:
-    query, key, value, bias, dropout_seeds = batch
-    heads = lambda x: x.reshape(*x.shape[:2], num_heads, -1)  # noqa: E731  [B, L, H, K]
-    head_size = query.shape[-1] // num_heads
-    scores = float32_einsum("bqhk,bshk->bhqs", heads(query), heads(key))
-    scores = scores * head_size**-0.5 + bias
-    weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
-    dropped = drop(weights.astype(query.dtype), dropout_seeds)
-    # Divided by their sum after the product with the values, which is smaller than they are.
-    attended = jnp.einsum("bhqs,bshk->bqhk", dropped, heads(value))
-    total = weights.sum(axis=-1).swapaxes(1, 2)[..., None]  # float32 [B, P, H, 1]
-    return (attended / total).astype(query.dtype).reshape(query.shape)
 
 
 def drop(x: jax.Array, seeds: jax.Array | None, site: jax.Array | int, rate: float) -> jax.Array:

@@ -2,7 +2,8 @@
 
 Contract. `state.step` = steps taken = label of a checkpoint and of a row. Step n trains on
 `batch_at(n)`, so the state alone says where the data stands. Exactly `num_steps - state.step`
-steps run, unless a stop is asked for. After each: log, evaluate, save, in this order. What a step
+steps run, unless a stop is asked for, `steps_per_call` at a time where that meets no evaluation and
+no save. After each: log, evaluate, save, in this order. What a step
 computed is fetched while later steps run. Before a save, every row up to it is on disk: a killed
 run that starts again from its last checkpoint writes the rows that are missing, each once. The
 final state is always saved.
@@ -14,7 +15,7 @@ import collections
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -38,11 +39,28 @@ class NonFiniteStep(FloatingPointError):  # noqa: N818
 
 @dataclasses.dataclass(frozen=True)
 class Cadence:
-    """How often things happen, in steps."""
+    """How often things happen, in steps.
+
+    With `steps_per_call`, a call of the training step takes up to so many steps, and its batch and
+    sums have an axis of steps; None: it takes one, and they have none.
+    """
 
     log_every: int
     eval_every: int
     checkpoint_every: int
+    steps_per_call: int | None = None
+
+    def steps_to_take(self, step: int, num_steps: int, boundaries: Sequence[int] = ()) -> int:
+        """How many steps the next call takes: after none but the last of them is there more to do.
+
+        Args:
+          step: steps taken.
+          num_steps: where the run ends.
+          boundaries: other steps after which a call ends.
+        """
+        every = (self.steps_per_call or 1, self.eval_every, self.checkpoint_every)
+        ends = [step - step % period + period for period in every]
+        return min(ends + [end for end in (num_steps, *boundaries) if end > step]) - step
 
 
 def fit(
@@ -57,18 +75,21 @@ def fit(
     save: Callable[[TrainState, Mapping[str, Any]], None],
     is_finished: Callable[[], bool] = lambda: False,
     should_stop: Callable[[int], bool] = lambda step: False,
+    boundaries: Sequence[int] = (),
 ) -> TrainState:
     """Trains up to `num_steps` updates and returns the final state.
 
     Args:
       state: where to begin; given up (its memory is reused).
-      train_step: `(state, batch) -> (state, sums)`.
+      train_step: `(state, batch) -> (state, sums)`, such as `steps.train_step`, or, with
+        `cadence.steps_per_call`, `steps.train_steps`.
       batch_at: the batch of update n, counted from 0.
       log: collects the sums and writes rows.
       evaluate: metrics of a state on held-out data, and `tokens`, how many were read for them.
       save: called with a state and the sums that are not in a row yet.
       is_finished: asked at the start and after each evaluation whether the run ends there.
       should_stop: asked after each step whether to save and stop.
+      boundaries: steps at which batches change their shapes.
 
     Raises:
       Preempted: where `should_stop` said so before the end.
@@ -76,11 +97,18 @@ def fit(
     """
     step = int(state.step)
     finished = is_finished()
+
+    def batches_at(step: int, count: int):
+        if cadence.steps_per_call is None:
+            return batch_at(step)
+        return jax.tree.map(lambda *x: np.stack(x), *map(batch_at, range(step, step + count)))
+
     while step < num_steps and not finished:
-        state, sums = train_step(state, batch_at(step))
-        step += 1
+        count = cadence.steps_to_take(step, num_steps, boundaries)
+        state, sums = train_step(state, batches_at(step, count))
+        log.add(step + 1, sums, count, cadence)
+        step += count
         last = step == num_steps
-        log.add(step, sums, ends_row=last or step % cadence.log_every == 0)
         evaluates = last or step % cadence.eval_every == 0
         stops = should_stop(step) and not last
         saves = last or stops or step % cadence.checkpoint_every == 0
@@ -142,11 +170,11 @@ class StepLog:
         self._pending: collections.deque = collections.deque()
         self._clock, self._timed_steps = time.perf_counter(), 0
 
-    def add(self, step: int, sums: Mapping[str, jax.Array], *, ends_row: bool) -> None:
-        """Takes the sums of a step that may still be running."""
+    def add(self, first: int, sums: Mapping[str, jax.Array], count: int, cadence: Cadence) -> None:
+        """Takes the sums of `count` steps, the first of which is `first`; they may still run."""
         for value in sums.values():
             value.copy_to_host_async()
-        self._pending.append((step, sums, ends_row))
+        self._pending.append((first, sums, count, cadence))
         self._fetch(down_to=_IN_FLIGHT)
 
     @contextlib.contextmanager
@@ -177,14 +205,20 @@ class StepLog:
 
     def _fetch(self, down_to: int) -> None:
         while len(self._pending) > down_to:
-            step, sums, ends_row = self._pending.popleft()
-            sums = {name: np.float64(value) for name, value in sums.items()}
-            self._check(step, sums)
-            self.window = {k: v + self.window.get(k, 0.0) for k, v in sums.items()}
-            self._timed_steps += 1
-            self.writer.advance(step)
-            if ends_row:
-                self._write_row(step)
+            first, sums, count, cadence = self._pending.popleft()
+            sums = {name: np.asarray(value, np.float64) for name, value in sums.items()}
+            for i in range(count):
+                is_plain = cadence.steps_per_call is None
+                of_step = sums if is_plain else {name: x[i] for name, x in sums.items()}
+                self._take(first + i, of_step, cadence.log_every)
+
+    def _take(self, step: int, sums: Mapping[str, np.ndarray], log_every: int) -> None:
+        self._check(step, sums)
+        self.window = {k: v + self.window.get(k, 0.0) for k, v in sums.items()}
+        self._timed_steps += 1
+        self.writer.advance(step)
+        if step == self._num_steps or step % log_every == 0:
+            self._write_row(step)
 
     def _check(self, step: int, sums: Mapping[str, np.ndarray]) -> None:
         if sums["skipped_steps"] > 0 and self._raise_if_skipped:

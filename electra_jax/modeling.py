@@ -11,27 +11,28 @@ are given (`dropout.dropout_seeds`).
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from electra_jax.attention import Mask
 from electra_jax.config import ElectraConfig, EncoderConfig
 from electra_jax.layers import (
-    MASKED,
     SITES_PER_LAYER,
     Dense,
     LayerNorm,
     dense,
     drop,
-    expand_like,
-    float32_einsum,
     gelu,
     layer_norm,
     transformer_layer,
     truncated_normal,
 )
+from electra_jax.vocabulary import Projection, logits_of
 
 # Dropout sites: the generator's begin at 0, the discriminator's here; SITES_PER_LAYER for each
 # layer after the one of the embeddings. Those of fine-tuning's heads come after both (`heads`).
@@ -88,12 +89,14 @@ class Encoder(nn.Module):
             x = dense(x, Dense(self.in_features, sizes.hidden_size, glorot, name="projection")())
         if config.stacked_layers:
             layers = Layers(config, sizes, (sizes.num_layers,), name="layers")()
-        bias = jnp.where(attention_mask, 0.0, MASKED)[:, None, None, :]  # [B, 1, 1, L]
+        # Training rows are padded at their end; others need not be, but know no "cudnn".
+        mask = Mask.of_tokens(attention_mask, are_first=config.attention == "cudnn")
 
+        @keeping(config.remat)
         def layer(x, params, index, positions=None):
             layer_site = site + 1 + index * SITES_PER_LAYER
             return transformer_layer(
-                params, x, bias, dropout_seeds, layer_site, config, sizes, positions
+                params, x, mask, dropout_seeds, layer_site, config, sizes, positions
             )
 
         last = sizes.num_layers - 1
@@ -113,6 +116,19 @@ class Encoder(nn.Module):
         if positions is None:
             return x
         return layer(x, jax.tree.map(lambda tensor: tensor[last], layers), last, positions)
+
+
+def keeping(remat: str) -> Callable:
+    """A decorator of layers: what of them the backward pass finds, and what it computes again."""
+    if remat == "none":
+        return lambda layer: layer
+    policy = {
+        # The matrix products with weights; attention and everything elementwise again.
+        "products": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+        # The input of each layer alone.
+        "layers": jax.checkpoint_policies.nothing_saveable,
+    }[remat]
+    return functools.partial(jax.checkpoint, policy=policy)
 
 
 class Layers(nn.Module):
@@ -166,23 +182,15 @@ class GeneratorHead(nn.Module):
     features: int
 
     @nn.compact
-    def __call__(self, hidden: jax.Array, table: jax.Array) -> jax.Array:
-        """hidden [B, P, D], table [V, E]; returns float32 logits [B, P, padded V].
-
-        Columns past the vocabulary hold a logit so low that they are never sampled and add
-        exactly nothing to a softmax.
-        """
+    def __call__(self, hidden: jax.Array, table: jax.Array) -> Projection:
+        """hidden [B, P, D], table [V, E]; returns what the logits [B, P, V] follow from."""
         config = self.config
         init = truncated_normal(config.init_stddev)
         x = gelu(dense(hidden, Dense(self.in_features, self.features, init, name="dense")()))
         norm = LayerNorm(self.features, name="layer_norm")()
         x = layer_norm(x, norm["scale"], norm["bias"], config.layer_norm_epsilon)
         bias = self.param("bias", nn.initializers.zeros, (config.vocab_size,))
-        padding = config.padded_vocab_size - config.vocab_size
-        table = jnp.pad(table.astype(x.dtype), ((0, padding), (0, 0)))
-        bias = jnp.pad(bias, (0, padding), constant_values=MASKED)
-        logits = float32_einsum("bpe,ve->bpv", x, table)
-        return logits + expand_like(logits, bias)
+        return Projection(features=x, table=table, bias=bias)
 
 
 class DiscriminatorHead(nn.Module):
@@ -247,8 +255,20 @@ class Electra(nn.Module):
           dropout_seeds: uint32 [B, 2]; None: no dropout.
 
         Returns:
-          float32 [B, P, padded V].
+          float32 [B, P, padded V]; the columns past V are never likely.
         """
+        arrays = (input_ids, positions, attention_mask, token_type_ids, dropout_seeds)
+        return logits_of(self.project(*arrays), pad_multiple=self.config.vocab_pad_multiple)
+
+    def project(
+        self,
+        input_ids: jax.Array,
+        positions: jax.Array,
+        attention_mask: jax.Array | None = None,
+        token_type_ids: jax.Array | None = None,
+        dropout_seeds: jax.Array | None = None,
+    ) -> Projection:
+        """As `generate`, but for the product with the table: see `vocabulary`."""
         shared = self.config.sharing != "none"
         embeddings = self.embeddings if shared else self.generator_embeddings
         encoder = self.encoder if self.config.sharing == "all" else self.generator_encoder

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from electra_jax.errors import UserError
+from electra_jax.flops import peak_flops_of
 from electra_jax.optimizer import parameter_name, rules_by_name
 
 BACKENDS = ("jit", "pmap")
@@ -27,25 +27,6 @@ FSDP_RULES = (
 )
 PLATFORMS = ("auto", "cpu", "gpu", "tpu")
 _AXIS = "data"
-# Part of a device's name and its dense bfloat16 (V100 and T4: float16) peak, from the vendors'
-# data sheets.
-_PEAK_TERAFLOPS = (
-    ("h100 pcie", 756.0),
-    ("h100", 989.4),
-    ("h200", 989.4),
-    ("b200", 2250.0),
-    ("a100", 312.0),
-    ("l40s", 362.0),
-    ("l4", 121.0),
-    ("v100", 125.0),
-    ("t4", 65.0),
-    ("tpu v6", 918.0),
-    ("tpu v5 lite", 197.0),
-    ("tpu v5e", 197.0),
-    ("tpu v5", 459.0),  # v5p
-    ("tpu v4", 275.0),
-    ("tpu v3", 61.5),  # a device is one of the chip's two cores
-)
 
 
 def choose_platform(platform: str) -> str:
@@ -84,11 +65,8 @@ def describe_devices(mesh: Mesh) -> str:
 
 def peak_flops(mesh: Mesh) -> float | None:
     """Dense bfloat16 operations a second of all devices together; None where not known."""
-    kind = mesh.devices.flat[0].device_kind.lower()
-    for name, tera in _PEAK_TERAFLOPS:
-        if re.search(rf"\b{name}\b", kind):
-            return mesh.size * tera * 1e12
-    return None
+    of_one = peak_flops_of(mesh.devices.flat[0].device_kind)
+    return None if of_one is None else mesh.size * of_one
 
 
 def memory_of_a_device(mesh: Mesh) -> int | None:
@@ -165,9 +143,11 @@ def local_rows(batch_size: int) -> slice:
     return slice(jax.process_index() * share, (jax.process_index() + 1) * share)
 
 
-def shard_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+def shard_batch(
+    batch: Mapping[str, np.ndarray], mesh: Mesh, *, rows_axis: int = 0
+) -> dict[str, jax.Array]:
     """This process's rows [b, ...] as global arrays [B, ...], rows spread over the mesh."""
-    sharding = NamedSharding(mesh, PartitionSpec(_AXIS))
+    sharding = NamedSharding(mesh, _rows(rows_axis))
     return {
         name: jax.make_array_from_process_local_data(sharding, np.asarray(rows))
         for name, rows in batch.items()
@@ -259,15 +239,20 @@ def put(state: Any, shardings: Any) -> Any:
     return jax.tree.map(place, state, shardings)
 
 
+def _rows(axis: int) -> PartitionSpec:
+    """Arrays whose axis of rows, the first or after one of steps, is spread over the devices."""
+    return PartitionSpec(*[None] * axis, _AXIS)
+
+
 def _on_whole_parameters(step: Callable, everywhere: NamedSharding) -> Callable:
     """The step, with each device's part of the parameters gathered first.
 
     Left to itself the compiler spreads activations as the parameters are, and sends those about.
     """
 
-    def gathering(state, batch):
+    def gathering(state, *others):
         whole = jax.lax.with_sharding_constraint(state.params, everywhere)
-        return step(state.replace(params=whole), batch)
+        return step(state.replace(params=whole), *others)
 
     return gathering
 
@@ -279,19 +264,28 @@ class ParallelStep:
     """
 
     def __init__(
-        self, step: Callable, mesh: Mesh, backend: str, donate_state: bool, shardings: Any
+        self,
+        step: Callable,
+        mesh: Mesh,
+        backend: str,
+        donate_state: bool,
+        shardings: Any,
+        rows_axis: int,
+        resident: Any,
     ):
         donated = (0,) if donate_state else ()
-        self._mesh, self._backend = mesh, backend
+        self._mesh, self._backend, self._rows_axis = mesh, backend, rows_axis
+        self._resident = () if resident is None else (replicate(resident, mesh),)
+        count = len(self._resident)
         if backend == "jit":
             everywhere = NamedSharding(mesh, PartitionSpec())
-            rows = NamedSharding(mesh, PartitionSpec(_AXIS))
+            rows = NamedSharding(mesh, _rows(rows_axis))
             state = everywhere if shardings is None else shardings
             if shardings is not None:
                 step = _on_whole_parameters(step, everywhere)
             self._jitted = jax.jit(
                 step,
-                in_shardings=(state, rows),
+                in_shardings=(state, rows, *[everywhere] * count),
                 out_shardings=(state, everywhere) if donate_state else everywhere,
                 donate_argnums=donated,
             )
@@ -299,11 +293,11 @@ class ParallelStep:
             self._jitted = jax.pmap(
                 functools.partial(step, axis_name=_AXIS),
                 axis_name=_AXIS,
-                in_axes=(None, 0),  # the state is no stack of copies
+                in_axes=(None, rows_axis, *[None] * count),  # the state is no stack of copies
                 out_axes=None,
                 devices=list(mesh.devices.flat),
             )
-        self._run = self._jitted
+        self._compiled, self._compiled_for = None, None
 
     def compile(self, state: Any, batch: Mapping[str, np.ndarray]) -> None:
         """Compiles for these shapes now, instead of at the first call.
@@ -312,41 +306,59 @@ class ParallelStep:
           state: arrays, or their shapes from `abstract`.
           batch: arrays like this process's rows; only their shapes and dtypes count.
         """
-        self._run = self._jitted.lower(state, self._shapes(batch)).compile()
+        lowered = self._jitted.lower(state, self._shapes(batch), *self._resident)
+        self._compiled, self._compiled_for = lowered.compile(), _shapes_of(batch)
 
     def memory_needed(self) -> dict[str, int]:
         """Bytes on each device, by the compiled program: `given` (state and batch) and `temporary`;
         {} where the compiler does not say.
         """
-        analysis = self._run.memory_analysis() if self._run is not self._jitted else None
+        analysis = self._compiled.memory_analysis() if self._compiled is not None else None
         if analysis is None:
             return {}
         given = analysis.argument_size_in_bytes
         new = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
         return {"given": given, "temporary": analysis.temp_size_in_bytes + max(new, 0)}
 
+    def memory_reused(self) -> int:
+        """Bytes of the state that the compiled program overwrites with the new one."""
+        return self._compiled.memory_analysis().alias_size_in_bytes
+
     def compiled_text(self) -> str:
         """The compiled program, to look for collectives in."""
-        return self._run.as_text()
+        return self._compiled.as_text()
 
     def __call__(self, state: Any, batch: Mapping[str, np.ndarray]) -> Any:
-        return self._run(state, self._place(batch))
+        is_known = self._compiled_for is not None and _shapes_of(batch) == self._compiled_for
+        run = self._compiled if is_known else self._jitted
+        return run(state, self._place(batch), *self._resident)
 
     def _place(self, batch):
         if self._backend == "jit":
             # With one process the compiled call places NumPy's arrays itself, and sooner.
-            return dict(batch) if jax.process_count() == 1 else shard_batch(batch, self._mesh)
-        local = len(self._mesh.local_devices)
-        return {k: np.reshape(v, (local, -1) + np.shape(v)[1:]) for k, v in batch.items()}
+            if jax.process_count() == 1:
+                return dict(batch)
+            return shard_batch(batch, self._mesh, rows_axis=self._rows_axis)
+        local, axis = len(self._mesh.local_devices), self._rows_axis
+        split = lambda shape: (*shape[:axis], local, -1, *shape[axis + 1 :])  # noqa: E731
+        return {name: np.reshape(x, split(np.shape(x))) for name, x in batch.items()}
 
     def _shapes(self, batch):
         if self._backend == "pmap":
             return self._place(batch)
-        count = jax.process_count()
+        count, axis = jax.process_count(), self._rows_axis
+
+        def of_all(shape):
+            return (*shape[:axis], shape[axis] * count, *shape[axis + 1 :])
+
         return {
-            name: jax.ShapeDtypeStruct((len(rows) * count, *rows.shape[1:]), rows.dtype)
+            name: jax.ShapeDtypeStruct(of_all(rows.shape), rows.dtype)
             for name, rows in batch.items()
         }
+
+
+def _shapes_of(batch: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
+    return {name: np.shape(rows) for name, rows in batch.items()}
 
 
 def parallelize(
@@ -356,6 +368,8 @@ def parallelize(
     backend: str = "jit",
     donate_state: bool = True,
     shardings: Any = None,
+    rows_axis: int = 0,
+    resident: Any = None,
 ) -> ParallelStep:
     """Runs a pure step `(state, batch) -> outputs` over all devices of a mesh.
 
@@ -366,6 +380,8 @@ def parallelize(
       donate_state: the step gives `(new state, others)`, and the memory of the state is used for
         the new one ("jit" only); the state given cannot be used again. Never for evaluation.
       shardings: of the state, from `state_shardings`; None: every device has all of it.
+      rows_axis: the axis of the batch's arrays that is spread: 0, or 1 after one of steps.
+      resident: arrays that every device keeps, which the step takes after the batch; None: none.
 
     Raises:
       UserError: for an unknown backend.
@@ -374,4 +390,6 @@ def parallelize(
         raise UserError(
             f"parallel.backend={backend!r} is unknown: use one of {', '.join(BACKENDS)}"
         )
-    return ParallelStep(step, mesh or make_mesh(), backend, donate_state, shardings)
+    return ParallelStep(
+        step, mesh or make_mesh(), backend, donate_state, shardings, rows_axis, resident
+    )

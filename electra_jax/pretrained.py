@@ -91,6 +91,7 @@ def load_pretrained(directory: Path | str, *, what: str = "pretrained") -> Pretr
         if (place / "checkpoints").is_dir():
             params, metadata = load_params(place)
             fields = {field.name for field in dataclasses.fields(ElectraConfig)}
+            fields -= {"attention", "remat"}  # how the run computed, not what the model is
             try:
                 described = metadata["config"]["model"]
                 config = ElectraConfig(**{k: v for k, v in described.items() if k in fields})

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 from collections.abc import Mapping, Set
-from typing import Any
+from typing import Any, NamedTuple
 
 import ml_collections
 
-from electra_jax.config import ElectraConfig
+from electra_jax.config import ATTENTIONS, REMATS, ElectraConfig
 from electra_jax.data import Corpus
 from electra_jax.errors import UserError
 from electra_jax.objectives import OBJECTIVES, Objective
@@ -33,12 +33,17 @@ MAY_CHANGE = (
     "name",
     "data.path",
     "data.default_vocab_size",
+    "data.on_device",
     "model.dtype",
     "model.scan_layers",
+    "model.attention",
+    "model.remat",
+    "objective.rows_at_once",
     "parallel.",
     "logging.",
     "train.num_train_steps",
     "train.num_microbatches",
+    "train.steps_per_call",
     "train.log_every",
     "train.eval_every",
     "train.eval_batches",
@@ -89,6 +94,9 @@ _CHOICES = {
     "train.on_nonfinite": ("raise", "skip", "rollback"),
     "model.dtype": ("auto", "float32", "bfloat16"),
     "model.scan_layers": ("auto", *LAYER_LOOPS),
+    "model.attention": ("auto", *ATTENTIONS),
+    "model.remat": REMATS,
+    "data.on_device": (None, True, False),
 }
 
 
@@ -113,7 +121,8 @@ def check_values(config: ml_collections.ConfigDict) -> None:
             raise UserError(f"{name}={flat[name]!r} {wanted}")
     for name, choices in _CHOICES.items():
         if flat[name] not in choices:
-            raise UserError(f"{name}={flat[name]!r} is unknown: use one of {', '.join(choices)}")
+            known = ", ".join(map(str, choices))
+            raise UserError(f"{name}={flat[name]!r} is unknown: use one of {known}")
     _check_fields("objective", config.objective, OBJECTIVES[config.objective.name], {"name"})
     make_objective(config, 1, SpecialIds(0, 0, 0, 0, 0))  # checks its own numbers
     keep_every, every = config.train.keep_checkpoint_every, config.train.checkpoint_every
@@ -126,7 +135,10 @@ def check_values(config: ml_collections.ConfigDict) -> None:
         raise UserError(
             "logging.wandb=True but wandb is not installed: pip install wandb, or leave it off"
         )
-    model = model_config(config, "cpu", vocab_size=1)
+    check_calls(config)
+    dry = config.copy_and_resolve_references()
+    dry.model.attention = "auto"  # what a GPU can do is asked of the GPU's config
+    model = model_config(dry, "cpu", vocab_size=1)
     if config.data.seq_len > model.max_positions:
         raise UserError(
             f"data.seq_len={config.data.seq_len} is longer than "
@@ -170,7 +182,95 @@ def model_config(
         fields[name] = value if fields[name] == "auto" else fields[name]
     fields["scan_layers"] = LAYER_LOOPS[fields["scan_layers"]]
     fields["vocab_size"] = vocab_size if fields["vocab_size"] is None else fields["vocab_size"]
-    return ElectraConfig(**fields)
+    if fields["attention"] == "cudnn" and platform != "gpu":
+        raise UserError(f"model.attention='cudnn' needs an NVIDIA GPU, not a {platform}: use auto")
+    if fields["attention"] != "auto":
+        return ElectraConfig(**fields)
+    model = ElectraConfig(**fields | {"attention": "xla"})
+    if platform == "gpu" and model.why_not_cudnn() is None:
+        model = dataclasses.replace(model, attention="cudnn")
+    return model
+
+
+def describe_attention(model: ElectraConfig, platform: str) -> str:
+    """Which attention runs, and why no faster one."""
+    if model.attention == "cudnn":
+        return "cudnn (flash)"
+    if platform != "gpu":
+        return "xla"
+    return f"xla (for cudnn's flash kernel: {model.why_not_cudnn() or 'set model.attention=auto'})"
+
+
+def check_calls(config: ml_collections.ConfigDict) -> None:
+    """Raises UserError unless evaluations and saves fall between calls of `steps_per_call`."""
+    wanted = config.train.steps_per_call
+    if wanted is None:
+        return
+    if wanted < 1:
+        raise UserError(f"train.steps_per_call={wanted} must be positive")
+    for name in ("eval_every", "checkpoint_every"):
+        if config.train[name] % wanted:
+            raise UserError(
+                f"train.steps_per_call={wanted} does not divide train.{name}="
+                f"{config.train[name]}: choose numbers of which it does"
+            )
+
+
+class Choices(NamedTuple):
+    """What follows the platform where the config says None: how things run, not what comes out.
+
+    Attributes:
+      steps_per_call: updates of one program.
+      rows_at_once: of an objective; None: all.
+      on_device: whether the device holds the corpus.
+    """
+
+    steps_per_call: int
+    rows_at_once: int | None
+    on_device: bool
+
+
+def choices(
+    config: ml_collections.ConfigDict,
+    platform: str,
+    *,
+    num_devices: int,
+    num_tokens: int,
+    device_bytes: int | None,
+) -> Choices:
+    """Fills in what the config leaves to the platform.
+
+    Args:
+      platform: "cpu", "gpu" or "tpu".
+      num_devices: of all processes.
+      num_tokens: of the corpus to train on.
+      device_bytes: memory of a device; None: not known.
+
+    Raises:
+      UserError: for a corpus too long to be on a device.
+    """
+    train = config.train
+    steps = train.steps_per_call
+    if steps is None:
+        ten = not train.eval_every % 10 and not train.checkpoint_every % 10
+        steps = 10 if platform != "cpu" and ten else 1
+    one_gpu = platform == "gpu" and num_devices == 1
+    rows = config.objective.rows_at_once
+    if rows is None:
+        # Several devices would add up their parts of the table's gradient once for each part.
+        rows = 512 if one_gpu else 0
+    fits = device_bytes is not None and 4 * num_tokens <= device_bytes / 8
+    on_device = config.data.on_device
+    if on_device and num_tokens >= 2**31:
+        raise UserError(
+            f"data.on_device=True: the corpus has {num_tokens:,} tokens, and a device finds its "
+            f"way among {2**31:,}: use False"
+        )
+    return Choices(
+        steps,
+        rows or None,
+        one_gpu and fits and num_tokens < 2**31 if on_device is None else on_device,
+    )
 
 
 def check_corpus(model: ElectraConfig, corpus: Corpus) -> None:
@@ -183,10 +283,15 @@ def check_corpus(model: ElectraConfig, corpus: Corpus) -> None:
 
 
 def make_objective(
-    config: ml_collections.ConfigDict, vocab_size: int, special_ids: SpecialIds
+    config: ml_collections.ConfigDict,
+    vocab_size: int,
+    special_ids: SpecialIds,
+    *,
+    rows_at_once: int | None = None,
 ) -> Objective:
     """The objective chosen by name, for a tokenizer's ids."""
     numbers = {name: value for name, value in config.objective.items() if name != "name"}
+    numbers["rows_at_once"] = rows_at_once
     return OBJECTIVES[config.objective.name](vocab_size, special_ids, **numbers)
 
 

@@ -6,6 +6,7 @@ one device's rows (`pmap`) and adds up over the axis.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -42,7 +43,7 @@ def train_step(
       `grad_norm`.
     """
     key = jax.random.fold_in(state.rng, state.step)
-    inputs = objective.prepare(key, batch, axis_name)
+    inputs = objective.prepare(key, batch, axis_name, state.step)
 
     def loss_fn(params, inputs):
         return objective.loss(params, inputs, key, apply_fn=state.apply_fn)
@@ -65,6 +66,40 @@ def train_step(
     return new_state, sums | {"steps": jnp.ones(()), "skipped_steps": 1.0 - finite}
 
 
+def train_steps(
+    state: TrainState,
+    batches: Mapping[str, jax.Array],
+    *,
+    objective: Objective,
+    num_microbatches: int = 1,
+    axis_name: str | None = None,
+) -> tuple[TrainState, Sums]:
+    """K updates in one program, so that the host is asked for something K times less often.
+
+    The results do not depend on K, bit for bit.
+
+    Args:
+      batches: those of K steps, arrays [K, B, ...].
+
+    Returns:
+      The new state, and the sums of each step, [K, ...]: those of K calls of `train_step`.
+    """
+    step = functools.partial(
+        train_step, objective=objective, num_microbatches=num_microbatches, axis_name=axis_name
+    )
+    if len(batches["row_ids"]) > 1:
+        return jax.lax.scan(step, state, batches)
+    # The compiler would write out a loop of one step, fuse the step with what is around it, and
+    # round otherwise than in a longer loop: it is not told that there is only one.
+    count = jnp.minimum(1, state.step + 2)
+    batch = jax.tree.map(lambda x: x[0], batches)
+    zeros = jax.tree.map(
+        lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(step, state, batch)[1]
+    )
+    state, sums = jax.lax.fori_loop(0, count, lambda i, c: step(c[0], batch), (state, zeros))
+    return state, jax.tree.map(lambda x: x[None], sums)
+
+
 def eval_step(
     state: TrainState,
     batch: Mapping[str, jax.Array],
@@ -78,7 +113,7 @@ def eval_step(
     evaluation of a run asks the same questions.
     """
     key = jax.random.fold_in(state.rng, _EVALUATION)
-    inputs = objective.prepare(key, batch, axis_name)
+    inputs = objective.prepare(key, batch, axis_name, state.step)
     _, sums = objective.loss(state.params, inputs, key, apply_fn=state.apply_fn, deterministic=True)
     return sums if axis_name is None else jax.lax.psum(sums, axis_name)
 

@@ -1,5 +1,6 @@
 """Every config file loads, is valid, and holds the paper's numbers."""
 
+import dataclasses
 import importlib
 from pathlib import Path
 
@@ -36,7 +37,9 @@ def test_it_loads_is_valid_and_its_networks_have_shapes(name, argument):
     model_config = run_config.model_config(config, platform, vocab_size=30522)
     assert model_config.dtype == ("float32" if platform == "cpu" else "bfloat16")
     assert model_config.scan_layers == (platform == "tpu")
-    model = Electra(model_config)
+    # Flash attention where nothing is dropped: of these, in `tiny`.
+    assert model_config.attention == ("cudnn" if (name, platform) == ("tiny", "gpu") else "xla")
+    model = Electra(dataclasses.replace(model_config, attention="xla"))
     ids = jax.ShapeDtypeStruct((1, config.data.seq_len), jnp.int32)
     params = jax.eval_shape(model.init, jax.random.key(0), ids)["params"]
     if name in PAPER:
@@ -92,3 +95,50 @@ def test_every_checked_field_is_in_the_configs_and_every_difference_is_found():
     }
     for name in run_config.MAY_CHANGE:
         assert any(field.startswith(name) for field in flat), name
+
+
+@pytest.mark.parametrize(
+    ("platform", "num_devices", "expected"),
+    [
+        ("cpu", 1, (1, None, False)),
+        ("gpu", 1, (10, 512, True)),
+        ("gpu", 8, (10, None, False)),
+        ("tpu", 4, (10, None, False)),
+    ],
+)
+def test_what_follows_the_platform(platform, num_devices, expected):
+    config = load("small")
+    sizes = dict(num_devices=num_devices, num_tokens=2**30, device_bytes=80 * 2**30)
+    assert run_config.choices(config, platform, **sizes) == expected
+    config.train.steps_per_call, config.objective.rows_at_once, config.data.on_device = 1, 64, False
+    assert run_config.choices(config, platform, **sizes) == (1, 64, False)
+    config.objective.rows_at_once, config.train.steps_per_call = 0, None
+    config.train.eval_every = 25  # ten updates would pass over an evaluation
+    assert run_config.choices(config, platform, **sizes)[:2] == (1, None)
+
+
+def test_which_attention_runs_and_why_is_said():
+    config = load("small")
+    model = run_config.model_config(config, "gpu", vocab_size=100)
+    assert run_config.describe_attention(model, "gpu") == (
+        "xla (for cudnn's flash kernel: it has no dropout (model.attention_dropout_rate=0.1))"
+    )
+    config.model.attention_dropout_rate = 0.0
+    model = run_config.model_config(config, "gpu", vocab_size=100)
+    assert run_config.describe_attention(model, "gpu") == "cudnn (flash)"
+    config.model.attention = "xla"
+    model = run_config.model_config(config, "gpu", vocab_size=100)
+    assert "set model.attention=auto" in run_config.describe_attention(model, "gpu")
+    config.model.attention = "cudnn"
+    with pytest.raises(UserError, match="'cudnn' needs an NVIDIA GPU, not a cpu: use auto"):
+        run_config.model_config(config, "cpu", vocab_size=100)
+    config.model.dtype = "float32"
+    with pytest.raises(UserError, match="computes in bfloat16, not in float32: use xla"):
+        run_config.model_config(config, "gpu", vocab_size=100)
+
+
+def test_calls_that_would_pass_over_a_save_are_refused():
+    config = load("small")
+    config.train.steps_per_call = 7
+    with pytest.raises(UserError, match="train.steps_per_call=7 does not divide train.eval_every"):
+        run_config.check_values(config)

@@ -55,8 +55,10 @@ def run(
     skipped_at=(),
     policy=True,
     finishes_at=None,
+    boundaries=(),
 ):
-    recorder, saved, asked = Recorder(), [], []
+    recorder, saved, asked, calls = Recorder(), [], [], []
+    recorder.calls = calls
     log = StepLog(
         recorder,
         lambda sums: {"loss": float(sums["loss_sum"] / sums["tokens"]) if sums["tokens"] else 0.0},
@@ -76,9 +78,19 @@ def run(
         asked.append(step)
         return {"value": np.float32(step)}
 
+    def take(state, batch):
+        if cadence.steps_per_call is None:
+            return count_step(state, batch, skipped_at)
+        sums = []
+        for value in batch["value"]:
+            state, one = count_step(state, {"value": value}, skipped_at)
+            sums.append(one)
+        calls.append(len(sums))
+        return state, {name: jnp.stack([one[name] for one in sums]) for name in sums[0]}
+
     final = fit(
         State(start),
-        lambda state, batch: count_step(state, batch, skipped_at),
+        take,
         batch_at,
         num_steps=num_steps,
         cadence=cadence,
@@ -86,6 +98,7 @@ def run(
         evaluate=lambda state: {"loss": 2.0 * state.step, "tokens": 4.0},
         save=save,
         is_finished=lambda: ("eval", finishes_at) in recorder.events,
+        boundaries=boundaries,
     )
     return final, recorder, saved, asked
 
@@ -156,3 +169,35 @@ def test_a_run_that_is_finished_early_writes_its_row_and_is_saved():
 def test_a_finished_run_has_nothing_left_to_do():
     final, recorder, saved, asked = run(start=10, num_steps=10)
     assert (final.step, recorder.rows, saved, asked) == (10, [], [], [])
+
+
+def test_many_steps_a_call_change_nothing_but_the_number_of_calls():
+    one = run(start=1, num_steps=23, cadence=Cadence(3, 8, 12), skipped_at={5}, policy=False)
+    for at_once in (1, 2, 4, 100):
+        cadence = Cadence(3, 8, 12, steps_per_call=at_once)
+        many = run(start=1, num_steps=23, cadence=cadence, skipped_at={5}, policy=False)
+        times = {"tokens_per_second", "eta_seconds", "model_flops_utilisation"}
+        rows = [
+            [
+                (step, split, {k: v for k, v in row.items() if k not in times})
+                for step, split, row in r
+            ]
+            for r in (one[1].rows, many[1].rows)
+        ]
+        assert rows[0] == rows[1]
+        saves = [[event for event in r.events if event[0] == "save"] for r in (one[1], many[1])]
+        assert saves[0] == saves[1] == [("save", 12), ("save", 23)]
+        assert many[1].steps == one[1].steps and many[3] == one[3]
+    # To the first evaluation, to the save, to the second evaluation, to the end.
+    assert many[1].calls == [7, 4, 4, 7]
+
+
+def test_a_call_ends_where_batches_change_their_shape():
+    cadence = Cadence(10, 10, 10, steps_per_call=5)
+    _, recorder, _, asked = run(num_steps=10, cadence=cadence, boundaries=(3, 5))
+    assert recorder.calls == [3, 2, 5] and asked == list(range(10))
+
+
+def test_a_step_of_many_that_is_not_finite_is_named():
+    with pytest.raises(FloatingPointError, match="step 6: the loss or its gradient is not finite"):
+        run(num_steps=10, skipped_at={6}, cadence=Cadence(2, 100, 8, steps_per_call=4))

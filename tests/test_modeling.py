@@ -10,7 +10,7 @@ import pytest
 from numpy_electra import dense, encode_row, layer_norm
 from numpy_electra import gelu as numpy_gelu
 
-from electra_jax import layers
+from electra_jax import attention, layers
 from electra_jax.dropout import dropout_seeds
 from electra_jax.layers import gelu
 from electra_jax.modeling import Electra
@@ -358,13 +358,14 @@ def test_attention_row_by_row_is_attention_of_all_rows(monkeypatch, rate):
     seeds = dropout_seeds(jax.random.key(0), np.arange(3))
 
     def run(scores_at_once):
-        monkeypatch.setattr(layers, "_SCORES_AT_ONCE", scores_at_once)
+        monkeypatch.setattr(attention, "_SCORES_AT_ONCE", scores_at_once)
 
         def loss(arrays):
             query, key, value, bias = arrays
             drop = lambda p, seeds: layers.drop(p, seeds, 5, rate)  # noqa: E731
-            output = layers.attention(
-                query[:, :7], key, value, bias, 2, seeds, drop, rows_apart=True
+            mask = attention.Mask(bias)
+            output = attention.attention(
+                query[:, :7], key, value, mask, 2, seeds, drop, rows_apart=True
             )
             return (output**2).sum(), output
 
@@ -375,3 +376,59 @@ def test_attention_row_by_row_is_attention_of_all_rows(monkeypatch, rate):
     for found, wanted in zip(gradients, expected_gradients, strict=True):
         assert np.abs(wanted).max() > 1e-3
         np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("positions", [False, True])
+def test_flash_attention_is_told_the_same_mask(positions):
+    """The call that cuDNN's kernel gets, given to XLA: what it is told of rows and padding."""
+    rng = np.random.default_rng(0)
+    query, key, value = rng.normal(size=(3, 3, 12, 16)).astype(np.float32)
+    tokens = np.arange(12)[None] < np.array([12, 7, 1])[:, None]
+    mask = attention.Mask.of_tokens(tokens, are_first=True)
+    if positions:
+        where = np.array([[3, 0], [2, 6], [0, 0]])
+        query, mask = np.take_along_axis(query, where[:, :, None], axis=1), mask.at(where)
+    run = lambda f, *a: jax.jit(lambda q: f(q, key, value, mask, 2, *a))(query)  # noqa: E731
+    expected = run(attention.attention, None, lambda p, seeds: p)
+    found = run(attention.flash_attention, "xla")
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    empty = attention.Mask.of_tokens(np.zeros_like(tokens), are_first=True)
+    alone = attention.flash_attention(key, key, value, empty, 2, "xla")
+    assert np.isfinite(alone).all()
+    with pytest.raises(ValueError, match="padding that follows the tokens"):
+        attention.flash_attention(query, key, value, attention.Mask.of_tokens(tokens), 2, "xla")
+
+
+def test_a_mask_of_pairs_is_cut_to_the_positions_that_look():
+    tokens = np.arange(6)[None] < np.array([6, 4])[:, None]
+    causal = np.tril(np.ones((1, 6, 6), bool))
+    mask = attention.Mask.of_tokens(tokens).only(causal)
+    expected = causal & tokens[:, None, :]
+    np.testing.assert_array_equal(np.asarray(mask.bias)[:, 0] == 0, expected)
+    positions = np.array([[5, 0], [2, 3]])
+    found = np.asarray(mask.at(positions).bias)[:, 0] == 0
+    np.testing.assert_array_equal(found, np.stack([expected[i, positions[i]] for i in range(2)]))
+
+
+def test_what_is_computed_again_backwards_changes_no_gradient(config, batch):
+    """And the fewer residuals, the less memory: the layers' inputs alone are least."""
+    ids = jnp.asarray(batch["input_ids"])
+    seeds = dropout_seeds(jax.random.key(0), batch["row_ids"])
+    memory, gradients = {}, {}
+    for remat in ("none", "products", "layers"):
+        model = Electra(dataclasses.replace(config, remat=remat))
+        params = model.init(jax.random.key(0), ids)["params"]
+
+        def loss(params, model=model):
+            arrays = (ids, ids != 0, None, seeds)
+            return (model.apply({"params": params}, *arrays, method="encode") ** 2).mean()
+
+        compiled = jax.jit(jax.grad(loss)).lower(params).compile()
+        gradients[remat] = compiled(params)
+        memory[remat] = compiled.memory_analysis().temp_size_in_bytes
+    for remat in ("products", "layers"):
+        for found, wanted in zip(
+            jax.tree.leaves(gradients[remat]), jax.tree.leaves(gradients["none"]), strict=True
+        ):
+            np.testing.assert_allclose(found, wanted, atol=1e-6)
+    assert memory["layers"] < memory["products"] < memory["none"]

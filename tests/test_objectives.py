@@ -9,6 +9,7 @@ import pytest
 from scipy import special
 
 from electra_jax import pretraining_loss
+from electra_jax.vocabulary import Projection
 
 ROWS, LENGTH, SLOTS, VOCAB = 8, 32, 4, 100
 
@@ -28,6 +29,9 @@ def with_given_logits(objective, batch, logits, deterministic=False):
 
             def apply_fn(variables, *arrays, method):
                 seen[method] = arrays
+                if method == "project":  # logits are features times the identity
+                    features = variables["params"]["generate"][..., :VOCAB]
+                    return Projection(features, jnp.eye(VOCAB), jnp.zeros(VOCAB))
                 return variables["params"][method]
 
             loss, sums = objective.loss(
@@ -143,7 +147,7 @@ def test_gradient_is_that_of_the_two_means_alone(logits, result):
 def test_networks_see_the_masked_and_the_corrupted_batch(batch, result):
     inputs, _, _, seen, _ = result
     masked = inputs.masked
-    ids, positions, attention_mask, types, _ = seen["generate"]
+    ids, positions, attention_mask, types, _ = seen["project"]
     np.testing.assert_array_equal(ids, masked.masked_ids)
     np.testing.assert_array_equal(positions, masked.positions)
     for arrays in ((attention_mask, types), seen["discriminate"][1:3]):
@@ -161,12 +165,12 @@ def test_each_network_has_dropout_of_its_own_in_training_and_none_in_evaluation(
     objective, batch, logits, result
 ):
     seen = result[3]
-    generator_seeds, discriminator_seeds = seen["generate"][-1], seen["discriminate"][-1]
+    generator_seeds, discriminator_seeds = seen["project"][-1], seen["discriminate"][-1]
     assert generator_seeds.shape == discriminator_seeds.shape == (ROWS, 2)
     assert (generator_seeds != discriminator_seeds).all()
     assert np.unique(np.stack([generator_seeds, discriminator_seeds])).size == 4 * ROWS
     seen = with_given_logits(objective, batch, logits, deterministic=True)[3]
-    assert seen["generate"][-1] is None and seen["discriminate"][-1] is None
+    assert seen["project"][-1] is None and seen["discriminate"][-1] is None
 
 
 def test_temperature_divides_the_logits_before_sampling_only(objective, batch, logits, result):

@@ -193,7 +193,7 @@ class Quotient:
     def __init__(self):
         self.traces = 0
 
-    def prepare(self, key, batch, axis_name=None):
+    def prepare(self, key, batch, axis_name=None, step=0):
         return {"x": batch["x"], "scale": batch["scale"]}
 
     def loss(self, params, inputs, key, *, apply_fn, deterministic=False):

@@ -102,11 +102,43 @@ class TokenBatches:
           row_ids: uint32 [rows], each row's place in the endless sequence, modulo 2**32: a number
             to draw random numbers from that do not depend on how rows are spread over devices.
         """
-        places = step * self.batch_size + np.arange(self.batch_size, dtype=np.int64)[rows]
+        places = self._places(step, rows)
         return {
             "input_ids": self._rows(self._indices(places)),
             "row_ids": places.astype(np.uint32),
         }
+
+    def places_at(self, step: int, rows: slice = _ALL_ROWS) -> dict[str, np.ndarray]:
+        """Where the rows of a batch are, for a device that holds `tokens()`; nothing is read.
+
+        Returns:
+          start, first, second: int32 [rows], as of `resident.batch_from_tokens`.
+          row_ids: as of `batch_at`.
+
+        Raises:
+          ValueError: for batches that do not repeat, which have rows of nothing.
+        """
+        if not self._repeat:
+            raise ValueError("batches that end have rows which are nowhere")
+        places = self._places(step, rows)
+        indices = self._indices(places)
+        shard = np.searchsorted(self._shard_ends, indices, "right")
+        before = np.cumsum([0] + [len(tokens) for tokens in self._tokens])
+        return {
+            "start": (self._start[indices] + before[shard]).astype(np.int32),
+            "first": self._first[indices].astype(np.int32),
+            "second": self._second[indices].astype(np.int32),
+            "row_ids": places.astype(np.uint32),
+        }
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of the split, special ones left out."""
+        return sum(len(tokens) for tokens in self._tokens)
+
+    def tokens(self) -> np.ndarray:
+        """All of them in one array, uint16 or uint32 [num_tokens]: a copy in memory."""
+        return np.concatenate(self._tokens)
 
     def like(self, rows: slice = _ALL_ROWS) -> dict[str, np.ndarray]:
         """Zeros in the shapes and dtypes of `batch_at`, without memory; nothing is read."""
@@ -129,6 +161,9 @@ class TokenBatches:
         if not 0 <= index < self.num_examples:
             raise IndexError(f"index={index} is not in [0, {self.num_examples})")
         return self._rows(np.array([index]))[0]
+
+    def _places(self, step: int, rows: slice) -> np.ndarray:
+        return step * self.batch_size + np.arange(self.batch_size, dtype=np.int64)[rows]
 
     def _indices(self, places: np.ndarray) -> np.ndarray:
         """Examples at places of the endless sequence: int64 [rows], -1 where there is none."""

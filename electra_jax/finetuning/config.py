@@ -212,6 +212,8 @@ def encoder_config(
     return dataclasses.replace(
         pretrained,
         dtype=chosen["dtype"],
+        attention="xla",
+        remat="none",
         scan_layers=LAYER_LOOPS[chosen["scan_layers"]],
         dropout_rate=config.model.dropout_rate,
         attention_dropout_rate=config.model.attention_dropout_rate,

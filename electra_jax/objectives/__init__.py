@@ -2,9 +2,10 @@
 
 An objective has
 
-* `prepare(key, batch, axis_name)`: everything that does not depend on the parameters: masks,
-  labels, and loss weights that sum to one over the *global* batch. So a loss is a plain weighted
-  sum, and adds up over micro-batches, devices and processes without further normalising;
+* `prepare(key, batch, axis_name, step)`: everything that does not depend on the parameters: masks,
+  labels, what is scheduled by the step, and loss weights that sum to one over the *global* batch.
+  So a loss is a plain weighted sum, and adds up over micro-batches, devices and processes without
+  further normalising;
 * `loss(params, inputs, key, *, apply_fn, deterministic)`: that sum and a dict of sums and counts;
 * `summarize(sums)`: the metrics people read, from sums added up over any number of steps.
 
@@ -38,7 +39,11 @@ class Objective(Protocol):
     """The signature every objective has; see the module's docstring."""
 
     def prepare(
-        self, key: jax.Array, batch: Mapping[str, jax.Array], axis_name: str | None = None
+        self,
+        key: jax.Array,
+        batch: Mapping[str, jax.Array],
+        axis_name: str | None = None,
+        step: jax.Array | int = 0,
     ) -> Any: ...
 
     def loss(

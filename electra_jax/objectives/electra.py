@@ -20,6 +20,7 @@ from electra_jax import corruption, losses
 from electra_jax.dropout import dropout_seeds
 from electra_jax.errors import UserError
 from electra_jax.special_ids import SpecialIds
+from electra_jax.vocabulary import predict_tokens
 
 # Each random decision of a step has a key of its own: fold_in(step key, one of these).
 _MASKING, _SAMPLING, _GENERATOR_DROPOUT, _DISCRIMINATOR_DROPOUT = range(4)
@@ -51,6 +52,8 @@ class ElectraObjective:
       mask_prob: share of the tokens that are masked.
       generator_weight, discriminator_weight: weights of the two losses (1 and 50).
       temperature: the generator's logits are divided by it before sampling.
+      rows_at_once: masked positions whose logits exist at a time, as of
+        `vocabulary.predict_tokens`; None: all.
 
     Raises:
       UserError: for a number out of its range.
@@ -62,6 +65,7 @@ class ElectraObjective:
     generator_weight: float = 1.0
     discriminator_weight: float = 50.0
     temperature: float = 1.0
+    rows_at_once: int | None = None
 
     def __post_init__(self):
         for name, valid, wanted in (
@@ -76,7 +80,11 @@ class ElectraObjective:
                 raise UserError(f"objective.{name}={value} must {wanted}")
 
     def prepare(
-        self, key: jax.Array, batch: Mapping[str, jax.Array], axis_name: str | None = None
+        self,
+        key: jax.Array,
+        batch: Mapping[str, jax.Array],
+        axis_name: str | None = None,
+        step: jax.Array | int = 0,
     ) -> Inputs:
         """Masks a batch: `input_ids` int [B, L], `row_ids` int [B]."""
         input_ids, row_ids = batch["input_ids"], batch["row_ids"]
@@ -114,24 +122,25 @@ class ElectraObjective:
             purpose_key = jax.random.fold_in(key, purpose)
             return None if deterministic else dropout_seeds(purpose_key, row_ids)
 
-        generator_logits = apply_fn(  # [B, P, padded V]
+        projection = apply_fn(
             {"params": params},
             masked.masked_ids,
             masked.positions,
             masked.attention_mask,
             masked.token_type_ids,
             seeds(_GENERATOR_DROPOUT),
-            method="generate",
+            method="project",
         )
-        token_losses = losses.token_cross_entropy(generator_logits, masked.labels)  # [B, P]
-
         sampling_key = jax.random.fold_in(key, _SAMPLING)
-        sampled = corruption.sample_tokens(
+        generator_loss, predictions = predict_tokens(
+            projection,
+            masked.labels,
+            inputs.generator_weights,
             corruption.row_uniforms(sampling_key, row_ids, masked.positions.shape[1:] + (2,)),
-            jax.lax.stop_gradient(generator_logits) / self.temperature,
-            vocab_size=self.vocab_size,
+            temperature=self.temperature,
+            rows_at_once=self.rows_at_once,
         )
-        corrupted_ids, is_replaced = corruption.corrupt(masked, sampled)
+        corrupted_ids, is_replaced = corruption.corrupt(masked, predictions.sampled)
 
         discriminator_logits = apply_fn(  # [B, L]
             {"params": params},
@@ -143,9 +152,9 @@ class ElectraObjective:
         )
         replaced_losses = losses.binary_cross_entropy(discriminator_logits, is_replaced)  # [B, L]
 
-        loss = self.generator_weight * (token_losses * inputs.generator_weights).sum()
+        loss = self.generator_weight * generator_loss
         loss += self.discriminator_weight * (replaced_losses * inputs.discriminator_weights).sum()
-        sums = _generator_sums(masked, generator_logits, token_losses, sampled)
+        sums = _generator_sums(masked, predictions)
         sums |= _discriminator_sums(
             masked.attention_mask, discriminator_logits, replaced_losses, is_replaced
         )
@@ -171,13 +180,13 @@ class ElectraObjective:
         }
 
 
-def _generator_sums(masked, logits, token_losses, sampled) -> dict[str, jax.Array]:
+def _generator_sums(masked, predictions) -> dict[str, jax.Array]:
     chosen = masked.chosen.astype(jnp.float32)
     return {
         "masked_tokens": chosen.sum(),
-        "mlm_loss_sum": (token_losses * chosen).sum(),
-        "mlm_correct": ((logits.argmax(axis=-1) == masked.labels) * chosen).sum(),
-        "sampled_correct": ((sampled == masked.labels) * chosen).sum(),
+        "mlm_loss_sum": (predictions.losses * chosen).sum(),
+        "mlm_correct": (predictions.correct * chosen).sum(),
+        "sampled_correct": ((predictions.sampled == masked.labels) * chosen).sum(),
     }
 
 

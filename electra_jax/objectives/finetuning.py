@@ -87,7 +87,11 @@ class FineTuningObjective:
         return {}
 
     def prepare(
-        self, key: jax.Array, batch: Mapping[str, jax.Array], axis_name: str | None = None
+        self,
+        key: jax.Array,
+        batch: Mapping[str, jax.Array],
+        axis_name: str | None = None,
+        step: jax.Array | int = 0,
     ) -> Inputs:
         """Masks, segments and weights of a batch; nothing here is random."""
         del key

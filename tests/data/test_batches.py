@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import functools
+
+import jax
 import numpy as np
 import pytest
 
 from electra_jax.data import TokenBatches, prepare_corpus
 from electra_jax.errors import UserError
+from electra_jax.resident import batch_from_tokens
 
 FORMATS = ["segments", "packed"]
 
@@ -157,3 +161,23 @@ def test_refuses_an_empty_split(text_file, vocab_file, tmp_path):
         f"corpus {tmp_path}/out has no validation examples: prepare it from more than one "
         "document, with validation_fraction between 0 and 1"
     )
+
+
+@pytest.mark.parametrize("example_format", FORMATS)
+def test_a_device_that_has_the_tokens_cuts_the_same_rows(corpus, example_format):
+    batches = TokenBatches(corpus, seq_len=24, batch_size=5, example_format=example_format, seed=3)
+    tokens = batches.tokens()
+    assert len(tokens) == batches.num_tokens
+    cut = jax.jit(functools.partial(batch_from_tokens, seq_len=24, special_ids=corpus.special_ids))
+    steps = (0, 1, batches.num_batches, 10**6)
+    for step in steps:
+        expected = batches.batch_at(step, slice(1, 4))
+        found = cut(batches.places_at(step, slice(1, 4)), tokens)
+        np.testing.assert_array_equal(found["input_ids"], expected["input_ids"])
+        np.testing.assert_array_equal(found["row_ids"], expected["row_ids"])
+    # The places of several steps at once.
+    stacked = jax.tree.map(lambda *x: np.stack(x), *map(batches.places_at, steps))
+    expected = np.stack([batches.batch_at(step)["input_ids"] for step in steps])
+    np.testing.assert_array_equal(cut(stacked, tokens)["input_ids"], expected)
+    with pytest.raises(ValueError, match="rows which are nowhere"):
+        TokenBatches(corpus, seq_len=24, batch_size=5, repeat=False).places_at(0)

@@ -75,6 +75,24 @@ def test_each_step_is_logged_once(undisturbed):
     assert [step for step, split in steps if split == "eval"] == list(range(10, NUM_STEPS + 1, 10))
 
 
+def test_many_steps_a_call_on_a_corpus_that_the_device_holds_are_the_same_run(
+    corpus_path, undisturbed, tmp_path
+):
+    arguments = command(
+        corpus_path,
+        tmp_path,
+        train__num_train_steps=NUM_STEPS,
+        train__steps_per_call=5,
+        data__on_device=True,
+    )
+    result = run(arguments, env=environment() | {"JAX_LOG_COMPILES": "1"})
+    assert result.returncode == 0, result.stderr
+    assert "5 steps a call, corpus on the device" in result.stdout
+    # Nothing is compiled twice, whatever is saved and evaluated: state, step and evaluation.
+    assert result.stderr.count("Finished XLA compilation of") == 3
+    assert_same_run(tmp_path, undisturbed)
+
+
 def test_four_devices_under_pmap_log_the_same_losses(corpus_path, undisturbed, tmp_path):
     arguments = command(
         corpus_path, tmp_path, train__num_train_steps=NUM_STEPS, parallel__backend="pmap"

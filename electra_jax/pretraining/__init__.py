@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,79 +11,23 @@ from typing import Any, NamedTuple
 import jax
 import ml_collections
 import numpy as np
-import optax
 
-from electra_jax import parallel, processes, run_config
+from electra_jax import parallel, processes
 from electra_jax.checkpoint import Checkpointer
-from electra_jax.config import ElectraConfig
-from electra_jax.corruption import max_masked_positions
-from electra_jax.data import Corpus, TokenBatches, documentation_corpus
-from electra_jax.flops import train_step_flops
 from electra_jax.loop import Cadence, NonFiniteStep, StepLog, compile_step, fit
-from electra_jax.modeling import Electra
-from electra_jax.objectives import Objective
-from electra_jax.optimizer import learning_rate_schedule, make_optimizer
-from electra_jax.pretrained import load_pretrained
-from electra_jax.run_directory import (
-    locked,
-    open_devices,
-    open_run,
-    open_writers,
-    say,
-    summarize_run,
+from electra_jax.pretraining.setup import (
+    Setup,
+    batch_for,
+    describe,
+    flops_per_step,
+    fresh_state,
+    set_up,
+    warm_params,
 )
-from electra_jax.steps import eval_step, train_step
-from electra_jax.train_state import TrainState, create_train_state, init_params
-from electra_jax.warm_start import start_params
-
-
-@dataclasses.dataclass(frozen=True)
-class Setup:
-    """The parts of a run, built and checked; nothing of it is compiled or on disk yet."""
-
-    mesh: Any
-    model: Electra
-    objective: Objective
-    schedule: Callable[[int], Any]
-    tx: optax.GradientTransformation
-    corpus: Corpus
-    batches: TokenBatches
-    held_out: TokenBatches
-    description: dict[str, Any]  # JSON: the resolved config and what the corpus is
-
-
-def set_up(config: ml_collections.ConfigDict) -> Setup:
-    """Builds the parts of a run from its config.
-
-    Raises:
-      UserError: naming the field, its value and the remedy.
-    """
-    run_config.check_values(config)
-    platform, mesh = open_devices(
-        config,
-        batch_size=config.train.batch_size,
-        num_microbatches=config.train.num_microbatches,
-    )
-    corpus = open_corpus(config)
-    model_config = run_config.model_config(config, platform, vocab_size=corpus.vocab_size)
-    run_config.check_corpus(model_config, corpus)
-    num_train_steps = config.train.num_train_steps
-    return Setup(
-        mesh=mesh,
-        model=Electra(model_config),
-        objective=run_config.make_objective(config, corpus.vocab_size, corpus.special_ids),
-        schedule=learning_rate_schedule(
-            config.optimizer.learning_rate, config.optimizer.warmup_steps, num_train_steps
-        ),
-        tx=make_optimizer(num_train_steps=num_train_steps, **config.optimizer),
-        corpus=corpus,
-        batches=make_batches(config, corpus, "train"),
-        held_out=make_batches(config, corpus, "validation"),
-        description={
-            "config": config.to_dict() | {"model": dataclasses.asdict(model_config)},
-            "corpus": {"fingerprint": corpus.fingerprint, "path": str(corpus.path)},
-        },
-    )
+from electra_jax.resident import batch_from_tokens
+from electra_jax.run_directory import locked, open_run, open_writers, say, summarize_run
+from electra_jax.steps import eval_step, train_steps
+from electra_jax.train_state import TrainState
 
 
 def train_and_evaluate(config: ml_collections.ConfigDict, workdir: Path | str) -> TrainState:
@@ -188,16 +131,26 @@ class Run(NamedTuple):
 def over_all_devices(
     config: ml_collections.ConfigDict, setup: Setup, shardings: TrainState
 ) -> parallel.ParallelStep:
-    """The training step, for states that are where `shardings` say."""
+    """The training step, or steps, for states that are where `shardings` say."""
+    on_device = setup.choices.on_device
+    step = functools.partial(
+        train_steps,
+        objective=setup.objective,
+        num_microbatches=config.train.num_microbatches,
+    )
+    if on_device:
+        rows = {"seq_len": setup.batches.seq_len, "special_ids": setup.corpus.special_ids}
+
+        def step_on_places(state, places, tokens, **kwargs):
+            return step(state, batch_from_tokens(places, tokens, **rows), **kwargs)
+
     return parallel.parallelize(
-        functools.partial(
-            train_step,
-            objective=setup.objective,
-            num_microbatches=config.train.num_microbatches,
-        ),
+        step_on_places if on_device else step,
         setup.mesh,
         backend=config.parallel.backend,
         shardings=shardings,
+        rows_axis=1,
+        resident=setup.batches.tokens() if on_device else None,
     )
 
 
@@ -213,8 +166,10 @@ def compile_and_check(
       UserError: if a device has not so much.
     """
     say("Compiling the training step ...")
-    rows = parallel.local_rows(config.train.batch_size)
-    seconds = compile_step(step, like, setup.batches.like(rows))
+    rows, count = parallel.local_rows(config.train.batch_size), setup.choices.steps_per_call
+    batch = setup.batches.like(rows) if not setup.choices.on_device else batch_for(setup, 0, rows)
+    batch = {name: np.broadcast_to(x, (count, *x.shape)) for name, x in batch.items()}
+    seconds = compile_step(step, like, batch)
     say(f"Compiled in {seconds:.0f} s; {parallel.check_memory(step.memory_needed(), setup.mesh)}.")
 
 
@@ -257,38 +212,19 @@ def train_from(run: Run, position: Position, should_stop: Callable[[int], bool])
         return fit(
             position.state,
             run.train_step,
-            lambda step: setup.batches.batch_at(step + position.skipped_batches, rows),
+            lambda step: batch_for(setup, step + position.skipped_batches, rows),
             num_steps=train.num_train_steps,
-            cadence=Cadence(train.log_every, train.eval_every, train.checkpoint_every),
+            cadence=Cadence(
+                train.log_every,
+                train.eval_every,
+                train.checkpoint_every,
+                setup.choices.steps_per_call,
+            ),
             log=step_log,
             evaluate=make_evaluate(config, setup, run.shardings),
             save=save,
             should_stop=should_stop,
         )
-
-
-def open_corpus(config: ml_collections.ConfigDict) -> Corpus:
-    """The corpus at `data.path`, or the default one where there is no path."""
-    if config.data.path is not None:
-        return Corpus.open(config.data.path)
-    say(
-        "No data.path: using the default corpus, the English documentation that comes with this "
-        "Python and its packages."
-    )
-    return documentation_corpus(config.data.default_vocab_size, progress=say)
-
-
-def make_batches(config: ml_collections.ConfigDict, corpus: Corpus, split: str) -> TokenBatches:
-    """Batches of a split: endless and shuffled for training, each example once otherwise."""
-    return TokenBatches(
-        corpus,
-        split=split,
-        seq_len=config.data.seq_len,
-        batch_size=config.train.batch_size,
-        seed=config.seed,
-        example_format=config.data.example_format,
-        repeat=split == "train",
-    )
 
 
 def make_evaluate(
@@ -313,60 +249,3 @@ def make_evaluate(
         return setup.objective.summarize(total) | {"tokens": float(total["tokens"])}
 
     return evaluate
-
-
-def warm_params(config: ml_collections.ConfigDict, setup: Setup) -> Any:
-    """The parameters of `init_from`, and drawn ones where it has none; says what is drawn.
-
-    Raises:
-      UserError: if there is no model, or it does not fit the one to train or its corpus.
-    """
-    pretrained = load_pretrained(config.init_from, what="init_from")
-    # Scanned layers have the same parameters and compile faster.
-    model = Electra(dataclasses.replace(setup.model.config, scan_layers=True))
-    init_key, _ = jax.random.split(jax.random.key(config.seed))
-    fresh = init_params(init_key, model=model, seq_len=8)
-    params, notes = start_params(pretrained, setup.model.config, fresh, setup.corpus.tokenizer())
-    say("\n".join([f"Starting from {config.init_from}.", *notes]))
-    return jax.tree.map(np.asarray, params)
-
-
-def fresh_state(config: ml_collections.ConfigDict, setup: Setup) -> TrainState:
-    """The state at step 0 that the seed gives."""
-    key = jax.random.key(config.seed)
-    return create_train_state(key, setup.model, setup.tx, seq_len=config.data.seq_len)
-
-
-def flops_per_step(config: ml_collections.ConfigDict, model: ElectraConfig) -> float:
-    """Matrix-product operations of one update."""
-    seq_len = config.data.seq_len
-    max_masked = max_masked_positions(seq_len, config.objective.mask_prob)
-    return train_step_flops(
-        model, batch_size=config.train.batch_size, seq_len=seq_len, max_masked=max_masked
-    )
-
-
-def describe(config: ml_collections.ConfigDict, setup: Setup, state: TrainState, start: int) -> str:
-    """What is about to run, in a few lines."""
-    corpus, train, batches = setup.corpus, config.train, setup.batches
-    parameters = sum(x.size for x in jax.tree.leaves(state.params))
-    tokens = train.num_train_steps * train.batch_size * config.data.seq_len
-    epochs = train.num_train_steps * train.batch_size / batches.num_examples
-    model = setup.model.config
-    layers = "scanned" if model.scan_layers else "unrolled"
-    lines = [
-        f"{config.name}: {parameters:,} parameters, {model.dtype}, layers {layers}, "
-        f"{parallel.describe_devices(setup.mesh)}, {config.parallel.backend}",
-        f"corpus: {corpus.num_tokens('train'):,} tokens in {corpus.num_documents('train'):,} "
-        f"documents, {corpus.num_documents('validation'):,} documents held out ({corpus.path})",
-        f"steps: {train.num_train_steps:,} of {train.batch_size} x {config.data.seq_len} tokens "
-        f"= {tokens:,}, {epochs:.1f} times the corpus",
-    ]
-    if config.optimizer.warmup_steps >= train.num_train_steps:
-        lines.append(
-            f"note: optimizer.warmup_steps={config.optimizer.warmup_steps} is not below "
-            f"train.num_train_steps={train.num_train_steps}: the rate stays far under its peak"
-        )
-    if start:
-        lines.append(f"resuming at step {start:,}")
-    return "\n".join(lines)

@@ -1,0 +1,37 @@
+"""Matrix products of one dtype with results of another, and vectors that broadcast."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+
+def expand_like(x: jax.Array, vector: jax.Array) -> jax.Array:
+    """A vector with leading axes of length one, as many as `x` has axes."""
+    return jnp.expand_dims(vector, range(x.ndim - 1))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def float32_einsum(spec: str, x: jax.Array, y: jax.Array) -> jax.Array:
+    """An einsum with a float32 result, whose backward products run in the inputs' dtype.
+
+    (By itself, a float32 result would make both backward products of bfloat16 inputs float32.)
+    """
+    return jnp.einsum(spec, x, y, preferred_element_type=jnp.float32)
+
+
+def _float32_einsum_forward(spec, x, y):
+    return float32_einsum(spec, x, y), (x, y)
+
+
+def _float32_einsum_backward(spec, inputs, cotangent):
+    x, y = inputs
+    cotangent = cotangent.astype(x.dtype)
+    to_x = jax.linear_transpose(lambda x: jnp.einsum(spec, x, y), x)
+    to_y = jax.linear_transpose(lambda y: jnp.einsum(spec, x, y), y)
+    return to_x(cotangent) + to_y(cotangent)
+
+
+float32_einsum.defvjp(_float32_einsum_forward, _float32_einsum_backward)
