@@ -44,7 +44,7 @@ def test_the_new_state_takes_the_place_of_the_old_one(compiled):
 
 
 def test_temporary_memory_is_bounded(compiled):
-    """3.3 MB when this was written: activations of 8 x 32 tokens, gradients, logits of 16 positions."""
+    """3.3 MB when this was written: activations of 8 x 32 tokens, and gradients."""
     assert compiled[0].memory_needed()["temporary"] < 4_000_000
 
 
