@@ -308,8 +308,11 @@ def main() -> None:
         + (" (dry: these figures mean nothing)" if arguments.dry else "")
     )
     report({"benchmark": "ceilings"} | reached)
-    print("\n| work | change | ms a step | spread | tokens/s | MFU, data sheet | MFU, measured | "
-          "memory, MiB | compiled in, s | predicted |\n|---|---|---|---|---|---|---|---|---|---|")  # fmt: skip
+    columns = (
+        "work, change, ms a step, spread, tokens/s, MFU of the data sheet, MFU of the product, "
+        "memory in MiB, compiled in (s), predicted"
+    ).split(", ")
+    print("\n| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
     for name, what in [(n, ["as it is"]) for n in arguments.work] + [
         (n, [a for a in ABLATIONS if not arguments.only or a in arguments.only])
         for n in arguments.ablate
