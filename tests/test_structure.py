@@ -14,8 +14,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # Each layer may import from those before it, and from its own.
 LAYERS = (
     ("errors", "special_ids", "config"),
-    ("dropout", "layers", "modeling", "heads", "transfer", "flops", "corruption", "losses")
-    + ("objectives", "optimizer"),
+    ("dropout", "layers", "modeling", "heads", "transfer", "flops", "masking", "corruption")
+    + ("losses", "objectives", "muon", "optimizer"),
     ("train_state", "steps"),
     (
         "processes",
