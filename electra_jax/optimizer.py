@@ -1,4 +1,4 @@
-"""How parameters are updated: the original's AdamW, or Muon for matrices, from optax transformations.
+"""How parameters are updated: the original's AdamW, or Muon for the matrices, with optax.
 
 Differences from `optax.adamw`: no bias correction, and the learning rate's linear decay runs
 from step 0, multiplied by the warm-up. Source: `model/optimization.py` of the original.
