@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import optax.contrib
@@ -58,7 +59,7 @@ def scale_by_muon(
 
     def init(params):
         jax.tree.map(check, params, matrices_of(params))
-        return MuonState(jax.tree.map(jax.numpy.zeros_like, params))
+        return MuonState(jax.tree.map(jnp.zeros_like, params))
 
     def update(grads, state, params=None):
         del params
@@ -79,8 +80,8 @@ def _sizes(x: jax.Array) -> tuple[int, int]:
 def orthogonalize(tree: Any) -> Any:
     """Every matrix [in, out] of tensors [..., in, n, out] with its singular values near one.
 
-    Five steps of optax's Newton-Schulz iteration: they end up between 0.7 and 1.2. Nothing but
-    zeros stays that.
+    Five steps of optax's Newton-Schulz iteration: they end up between 0.7 and 1.2, or so. Zeros
+    stay zeros.
     """
     numbers = optax.contrib.MuonDimensionNumbers(reduction_axis=-3, output_axis=-1)
     # Without momentum, optax's Muon is the orthogonalisation alone, and has nothing to remember.
