@@ -13,6 +13,9 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from electra_jax.errors import UserError
+from electra_jax.masking import MASKING, Draws
+
 # Of the chosen positions, the share whose token the generator does not see (the others it sees
 # unchanged). The original has no random replacement, unlike BERT.
 _HIDDEN_SHARE = 0.85
@@ -70,26 +73,42 @@ def mask_tokens(
     input_ids: jax.Array,
     row_ids: jax.Array,
     *,
-    mask_prob: float,
+    mask_prob: float | jax.Array,
     max_masked: int,
     pad_id: int,
     cls_id: int,
     sep_id: int,
     mask_id: int,
+    strategy: str = "tokens",
+    continues_word: jax.Array | None = None,
 ) -> MaskedBatch:
     """Chooses positions to predict and hides most of them.
 
     In a row of n tokens (padding excluded, [CLS] and [SEP] included), round(n * mask_prob)
-    positions, at least 1 and at most `max_masked`, are drawn uniformly without replacement from
-    those that hold none of [CLS], [SEP], [MASK] and padding.
+    positions, at least 1 and at most `max_masked`, are chosen among those that hold none of [CLS],
+    [SEP], [MASK] and padding.
 
     Args:
       key: PRNG key of the step.
       input_ids: int [B, L].
       row_ids: int [B], a number of its own for each row of the global batch.
-      mask_prob: share of the tokens to choose.
+      mask_prob: share of the tokens to choose; may be traced, for a rate that changes.
       max_masked: P.
+      strategy: what is drawn uniformly without replacement: "tokens", "words" (whole ones: a little
+        less than the share is chosen) or "spans"; as `masking` says.
+      continues_word: bool [V], for "words": whether an id goes on with the word before it
+        (`data.tokenization.continues_word`).
+
+    Raises:
+      UserError: for an unknown strategy, or for "words" without `continues_word`.
     """
+    if strategy not in MASKING:
+        raise UserError(f"masking={strategy!r} is unknown: use one of {', '.join(MASKING)}")
+    if strategy == "words" and continues_word is None:
+        raise UserError(
+            "masking='words' needs to know which tokens continue a word: give continues_word, or "
+            "use tokens or spans"
+        )
     input_ids = jnp.asarray(input_ids, jnp.int32)
     attention_mask = input_ids != pad_id
     special = (input_ids == cls_id) | (input_ids == sep_id) | (input_ids == mask_id)
@@ -98,11 +117,13 @@ def mask_tokens(
     wanted = jnp.clip(jnp.round(num_tokens * mask_prob), 1, max_masked)
     wanted = jnp.minimum(wanted, candidates.sum(axis=1))  # [B]
 
-    uniforms = row_uniforms(key, row_ids, (input_ids.shape[1] + max_masked,))
-    scores, hide = jnp.split(uniforms, [input_ids.shape[1]], axis=1)
-    # The candidates with the highest scores are a uniform draw without replacement.
-    _, positions = jax.lax.top_k(jnp.where(candidates, scores, -1.0), max_masked)
-    chosen = jnp.arange(max_masked)[None] < wanted[:, None]  # [B, P]
+    length = input_ids.shape[1]
+    num_draws = length + max_masked + (length if strategy == "spans" else 0)
+    uniforms = row_uniforms(key, row_ids, (num_draws,))
+    draws = Draws(*jnp.split(uniforms, [length, length + max_masked], axis=1))
+    continues = None if strategy != "words" else jnp.asarray(continues_word)[input_ids]
+    positions, used, hide = MASKING[strategy](draws, candidates, wanted, continues)
+    chosen = jnp.arange(max_masked)[None] < used[:, None]  # [B, P]
     positions = jnp.where(chosen, positions, 0)
     labels = jnp.take_along_axis(input_ids, positions, axis=1)
     hidden = chosen & (hide < _HIDDEN_SHARE)

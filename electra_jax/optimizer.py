@@ -1,4 +1,4 @@
-"""How parameters are updated: the original's AdamW, from optax transformations.
+"""How parameters are updated: the original's AdamW, or Muon for the matrices, with optax.
 
 Differences from `optax.adamw`: no bias correction, and the learning rate's linear decay runs
 from step 0, multiplied by the warm-up. Source: `model/optimization.py` of the original.
@@ -16,6 +16,9 @@ import numpy as np
 import optax
 
 from electra_jax.errors import UserError
+from electra_jax.muon import scale_by_muon
+
+OPTIMIZERS = ("adamw", "muon")
 
 # (pattern, is it decayed?): the first that is found in a parameter's name decides. In the
 # original LayerNorm parameters and biases are not decayed, everything else is, embeddings too.
@@ -35,6 +38,17 @@ LAYER_DEPTH_RULES = (
     (r"^encoder/projection/", 0),
     (r"^encoder/layers/", "layer"),
     (r"^head/", "head"),
+)
+
+
+# Matrices that a tensor holds side by side, for Muon (query, key and value are three); 0: it has
+# AdamW's update, as embeddings and the last vectors of heads have in Jordan et al. 2024.
+MUON_RULES = (
+    (r"(^|/)(output|start|end_output|answerability_output)/kernel$", 0),
+    (r"(^|/)qkv/kernel$", 3),
+    (r"(^|/)kernel$", 1),
+    (r"(^|/)(bias|scale)$", 0),
+    (r"(^|/)(word|position|token_type)$", 0),
 )
 
 
@@ -149,6 +163,64 @@ def scale_by_layer(
     return optax.GradientTransformation(init, update)
 
 
+def scale_by_name(factors: Sequence[tuple[str, float]]) -> optax.GradientTransformation:
+    """Multiplies updates by the factor of the first pattern found in the name; others stay.
+
+    Raises:
+      UserError: for a factor that is not positive; at `init`, for a pattern that decides for no
+        parameter.
+    """
+    for pattern, factor in factors:
+        if not factor > 0:
+            raise UserError(
+                f"optimizer.learning_rate_factors: {factor} of {pattern!r} must be positive: to "
+                "leave parameters as they are, name them in frozen"
+            )
+
+    def init(params):
+        numbered = [(pattern, index) for index, (pattern, _) in enumerate(factors)] + [("", -1)]
+        decisive = set(
+            jax.tree.leaves(rules_by_name(params, numbered, what="learning_rate_factors"))
+        )
+        for pattern, index in numbered[:-1]:
+            if index not in decisive:
+                raise UserError(
+                    f"optimizer.learning_rate_factors: {pattern!r} is found in no parameter's name "
+                    "that no pattern before it is found in: correct it"
+                )
+        return optax.EmptyState()
+
+    def update(updates, state, params=None):
+        del params
+        scales = rules_by_name(updates, [*factors, ("", 1.0)], what="learning_rate_factors")
+        return jax.tree.map(jnp.multiply, updates, scales), state
+
+    return optax.GradientTransformation(init, update)
+
+
+def scale_by_muon_or_adam(
+    rules: Sequence[tuple[str, int]], *, momentum: float, b1: float, b2: float, eps: float
+) -> optax.GradientTransformation:
+    """`scale_by_muon` for the tensors that `rules` find matrices in (as `MUON_RULES`), Adam's
+    update without bias correction for the others.
+
+    Raises:
+      UserError: at `init`, if a name is not covered, or a tensor does not hold such matrices.
+    """
+
+    def matrices_of(tree):
+        return rules_by_name(tree, rules, what="muon_rules")
+
+    def which(tree):
+        return jax.tree.map(lambda count: "muon" if count else "adam", matrices_of(tree))
+
+    transforms = {
+        "muon": scale_by_muon(matrices_of, momentum),
+        "adam": scale_by_adam_without_bias_correction(b1, b2, eps),
+    }
+    return optax.partition(transforms, which)
+
+
 def freeze(patterns: Sequence[str]) -> optax.GradientTransformation:
     """Zeroes the updates of parameters whose name one of the patterns is found in.
 
@@ -208,18 +280,29 @@ def make_optimizer(
     b2: float = 0.999,
     eps: float = 1e-6,
     max_grad_norm: float = 1.0,
+    name: str = "adamw",
+    muon_momentum: float = 0.95,
+    muon_rules: Sequence[tuple[str, int]] = MUON_RULES,
+    learning_rate_factors: Sequence[tuple[str, float]] = (),
     weight_decay_rules: Sequence[tuple[str, bool]] = WEIGHT_DECAY_RULES,
     layer_decay: float | None = None,
     layer_decay_skips_a_depth: bool = False,
     layer_depth_rules: Sequence[tuple[str, int | str]] = LAYER_DEPTH_RULES,
     frozen: Sequence[str] = (),
 ) -> optax.GradientTransformation:
-    """Clip by global norm, Adam without bias correction, decoupled decay, scheduled rate.
+    """Clip by global norm, Adam without bias correction (or Muon), decoupled decay, scheduled rate.
 
     p -= factor * rate * (m / (sqrt(v) + eps) + weight_decay * p). Defaults: Clark et al. 2020,
-    Table 6. The factor is 1 without `layer_decay`.
+    Table 6. The factor is 1 without `layer_decay` and `learning_rate_factors`. With Muon, matrices
+    have its update instead of m / (sqrt(v) + eps), of the same size: see `muon`.
 
     Args:
+      name: "adamw" or "muon".
+      muon_momentum: `momentum` of `scale_by_muon`.
+      muon_rules: the tensors that Muon is for, as `MUON_RULES`; every parameter must match one.
+      learning_rate_factors: (pattern, factor): the first pattern that is found in a parameter's
+        name multiplies its rate: (("^generator_", 0.5),) halves that of the generator's own
+        parameters. Others keep theirs.
       weight_decay_rules: which parameters are decayed, as in `rules_by_name`; every parameter
         must match one.
       layer_decay: factor of the rate from a layer to the one below, as in `layer_factors`; for
@@ -230,8 +313,12 @@ def make_optimizer(
         gradients do not count in the norm that is clipped.
 
     Raises:
-      UserError: for a `layer_decay` out of range; at `init`, if a name is not covered.
+      UserError: for a value out of range; at `init`, if a name is not covered.
     """
+    if name not in OPTIMIZERS:
+        raise UserError(f"optimizer.name={name!r} is unknown: use one of {', '.join(OPTIMIZERS)}")
+    if not 0.0 <= muon_momentum < 1.0:
+        raise UserError(f"optimizer.muon_momentum={muon_momentum} must lie in [0, 1)")
     if layer_decay is not None and not 0.0 < layer_decay <= 1.0:
         raise UserError(
             f"optimizer.layer_decay={layer_decay} must lie in (0, 1]: use None for no decay"
@@ -240,14 +327,20 @@ def make_optimizer(
     def decayed(params):
         return rules_by_name(params, weight_decay_rules, what="weight_decay_rules")
 
+    if name == "adamw":
+        scale = scale_by_adam_without_bias_correction(b1, b2, eps)
+    else:
+        scale = scale_by_muon_or_adam(muon_rules, momentum=muon_momentum, b1=b1, b2=b2, eps=eps)
     transforms = [
         optax.clip_by_global_norm(max_grad_norm),
-        scale_by_adam_without_bias_correction(b1, b2, eps),
+        scale,
         optax.add_decayed_weights(weight_decay, mask=decayed),
     ]
     if layer_decay is not None:
         skip = layer_decay_skips_a_depth
         transforms.append(scale_by_layer(layer_decay, skip_a_depth=skip, rules=layer_depth_rules))
+    if learning_rate_factors:
+        transforms.append(scale_by_name(learning_rate_factors))
     if frozen:
         transforms = [freeze(frozen), *transforms, freeze(frozen)]
     schedule = learning_rate_schedule(learning_rate, warmup_steps, num_train_steps)

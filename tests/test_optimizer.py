@@ -242,3 +242,43 @@ def test_frozen_parameters_stay_and_do_not_count_in_the_clipped_norm():
     with pytest.raises(UserError) as error:
         one_update(params, gradient, frozen=["^word$", "encoder"])
     assert str(error.value) == "frozen: 'encoder' is found in no parameter's name: correct it"
+
+
+def test_parameters_have_learning_rates_of_their_own(params):
+    """The first pattern decides; weight decay is multiplied, too."""
+    gradient = jax.tree.map(np.ones_like, params)
+    plain = one_update(params, gradient, weight_decay=0.3)
+    factors = [("^generator_head/", 2.0), ("^generator_", 0.5), ("layer_norm/", 0.1)]
+    tuned = one_update(params, gradient, weight_decay=0.3, learning_rate_factors=factors)
+    seen = set()
+    for name, update in plain.items():
+        if name.startswith("generator_head/"):
+            factor = 2.0
+        elif name.startswith("generator_"):
+            factor = 0.5
+        else:
+            factor = 0.1 if "layer_norm/" in name else 1.0
+        seen.add(factor)
+        np.testing.assert_allclose(tuned[name], factor * update, rtol=1e-6, err_msg=name)
+    assert len(seen) == 4
+    same = one_update(params, gradient, weight_decay=0.3, learning_rate_factors=[("^gen", 1.0)])
+    for name, update in plain.items():
+        np.testing.assert_array_equal(same[name], update)
+
+
+def test_factors_that_cannot_be_are_refused(params):
+    arguments = dict(learning_rate=1.0, warmup_steps=0, num_train_steps=1)
+    for factor in (0, -1.0, float("nan")):
+        with pytest.raises(UserError) as error:
+            make_optimizer(**arguments, learning_rate_factors=[("^generator_", factor)])
+        assert str(error.value) == (
+            f"optimizer.learning_rate_factors: {factor} of '^generator_' must be positive: to "
+            "leave parameters as they are, name them in frozen"
+        )
+    for factors in ([("kernels", 0.5)], [("kernel", 2.0), ("dense/kernel", 0.5)]):
+        with pytest.raises(UserError) as error:
+            make_optimizer(**arguments, learning_rate_factors=factors).init(params)
+        assert str(error.value) == (
+            f"optimizer.learning_rate_factors: {factors[-1][0]!r} is found in no parameter's name "
+            "that no pattern before it is found in: correct it"
+        )

@@ -15,7 +15,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
     ("errors", "special_ids", "config"),
     ("products", "attention", "dropout", "layers", "modeling", "heads", "transfer", "flops")
-    + ("corruption", "losses", "vocabulary", "resident", "objectives", "optimizer"),
+    + ("masking", "corruption", "losses", "vocabulary", "resident", "objectives")
+    + ("muon", "optimizer"),
     ("train_state", "steps"),
     (
         "processes",

@@ -19,6 +19,7 @@ from electra_jax.data.tokenization.sentence_piece import (
     SentencePieceTokenizer,
 )
 from electra_jax.data.tokenization.wordpiece import TOKENIZER_FILE, WordPieceTokenizer
+from electra_jax.data.tokenization.words import continues_word
 from electra_jax.errors import UserError
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "SentencePieceTokenizer",
     "Tokenizer",
     "WordPieceTokenizer",
+    "continues_word",
     "load_tokenizer",
     "open_tokenizer",
     "train_tokenizer",
