@@ -41,7 +41,7 @@ from transformers_side import (  # noqa: E402
 
 from electra_jax import parallel  # noqa: E402
 from electra_jax.heads import FineTuned, SequenceHead  # noqa: E402
-from electra_jax.modeling import unstack_layers  # noqa: E402
+from electra_jax.layers import unstack_layers  # noqa: E402
 from electra_jax.objectives import FINETUNING_OBJECTIVES  # noqa: E402
 from electra_jax.pretrained import load_pretrained  # noqa: E402
 from electra_jax.steps import predict_step, train_step  # noqa: E402

@@ -22,6 +22,7 @@ def get_config(platform: str = "") -> config_dict.ConfigDict:
     config.seed = 0
     config.init_from = config_dict.placeholder(str)  # a run, or a Hugging Face directory: its
     # parameters, with a fresh schedule and optimiser; None: parameters are drawn
+    config.generator_from = config_dict.placeholder(str)  # likewise, the generator's alone
 
     model = config.model = config_dict.ConfigDict()
     model.vocab_size = config_dict.placeholder(int)  # None: the corpus's
@@ -32,7 +33,9 @@ def get_config(platform: str = "") -> config_dict.ConfigDict:
     model.intermediate_size = config_dict.placeholder(int)  # None: 4 * hidden_size
     model.generator_size = 0.25  # width, as a fraction of the discriminator's
     model.generator_depth = 1.0  # layers, likewise
-    model.sharing = "embeddings"  # what the two networks share: embeddings, none, all
+    # What the two networks share: embeddings, none, all, disentangled or apart; auto: what the
+    # objective needs, embeddings where it needs nothing else.
+    model.sharing = "auto"
     model.max_positions = 512
     model.dropout_rate = 0.1
     model.attention_dropout_rate = 0.1
@@ -42,16 +45,28 @@ def get_config(platform: str = "") -> config_dict.ConfigDict:
     model.attention = "auto"  # cudnn on a GPU where attention_dropout_rate is 0, else xla
     model.remat = "none"  # computed again backwards, for memory: all but products, or layers
 
+    # Fields of all objectives; None: the objective's own value (docs/objectives.md).
     objective = config.objective = config_dict.ConfigDict()
     objective.name = "electra"
     objective.mask_prob = 0.15
-    objective.generator_weight = 1.0
-    objective.discriminator_weight = 50.0
+    objective.final_mask_prob = config_dict.placeholder(float)  # reached linearly
+    objective.mask_prob_steps = config_dict.placeholder(int)  # in so many steps
+    objective.masking = "tokens"  # or whole words, or spans
+    objective.generator_weight = config_dict.placeholder(float)  # ELECTRA: 1
+    objective.discriminator_weight = config_dict.placeholder(float)  # ELECTRA: 50
     objective.temperature = 1.0  # of the generator's samples
+    objective.start_temperature = config_dict.placeholder(float)  # from which it comes down
+    objective.temperature_steps = config_dict.placeholder(int)  # in so many steps by a factor e
+    objective.disallow_correct = False  # whether the right token is never sampled
     # Masked positions whose logits exist at a time; 0: all; None: 512 on one GPU, all elsewhere.
     objective.rows_at_once = config_dict.placeholder(int)
 
     optimizer = config.optimizer = config_dict.ConfigDict()
+    optimizer.name = "adamw"  # or muon, for the matrices of the layers
+    optimizer.muon_momentum = 0.95
+    # ((pattern, factor), ...): the first pattern found in a parameter's name multiplies its rate:
+    # (("^generator_", 0.5),) halves that of what belongs to the generator alone.
+    optimizer.learning_rate_factors = ()
     optimizer.learning_rate = 5e-4
     optimizer.warmup_steps = 10_000
     optimizer.weight_decay = 0.01

@@ -183,6 +183,8 @@ def damage(checkpoint: Path) -> str | None:
 
     One without `checksums.json` was written by an earlier version: nothing is known against it.
     """
+    if not (checkpoint / _CHECKSUMS).exists():
+        return None
     try:
         files = json.loads((checkpoint / _CHECKSUMS).read_text("utf-8"))
         json.loads((checkpoint / _LABEL).read_text("utf-8"))
@@ -194,8 +196,8 @@ def damage(checkpoint: Path) -> str | None:
                 return f"{name} has {path.stat().st_size} bytes, not {expected['size']}"
             if _sha256(path) != expected["sha256"]:
                 return f"{name} does not match its checksum"
-    except FileNotFoundError:
-        return None
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         return f"{_CHECKSUMS} or {_LABEL} cannot be read ({type(error).__name__})"
     return None

@@ -6,7 +6,9 @@ import dataclasses
 
 from electra_jax.errors import UserError
 
-SHARING_MODES = ("embeddings", "none", "all")
+SHARING_MODES = ("embeddings", "none", "all", "apart", "disentangled")
+GENERATORS = ("masked", "two_towers", "none")
+EXTRA_HEADS = ("none", "tokens", "baseline")
 DTYPES = ("float32", "bfloat16")
 ATTENTIONS = ("xla", "cudnn")
 REMATS = ("none", "products", "layers")
@@ -37,8 +39,17 @@ class ElectraConfig:
       generator_size: the generator's width as a fraction of the discriminator's.
       generator_depth: the generator's number of layers as a fraction of the discriminator's.
       sharing: what the networks share. "embeddings" (word, position and type tables with their
-        LayerNorm; the default), "none" (the generator has tables of its own width), or "all"
-        (generator and discriminator are one encoder of the full size; only the heads differ).
+        LayerNorm; the default), "none" (the generator has tables of its own width), "all"
+        (generator and discriminator are one encoder of the full size; only the heads differ),
+        "disentangled" (the discriminator's word and position tables are the generator's, through
+        which it sends no gradient, and differences of its own: He et al. 2021, section 3.2) or
+        "apart" (tables of its own, as wide as the discriminator's: what "disentangled" is once the
+        differences are added, `embedding_sharing.add_differences`).
+      generator_kind: "masked" (it reads text with [MASK] in it), "two_towers" (two encoders of the
+        generator's size, one reading up to the token before a position and one from the token after
+        it: Clark et al. 2020b, section 2.3) or "none".
+      extra_head: what some objectives need: "tokens" (a head of the encoder that predicts tokens),
+        "baseline" (one number a position from the generator) or "none".
       max_positions: rows of the position table, whatever length is trained on.
       dropout_rate: on embeddings, attention output and feed-forward output.
       attention_dropout_rate: on attention probabilities.
@@ -47,7 +58,7 @@ class ElectraConfig:
       scan_layers: loop over the layers in the compiled program (compiles faster, saves memory)
         instead of writing them out (runs faster). Same parameters either way.
       stacked_layers: every tensor of the layers is stored once, stacked [N, ...]. Without it each
-        layer has its own, as `modeling.unstack_layers` makes of them: for inference on CPU, where
+        layer has its own, as `layers.unstack_layers` makes of them: for inference on CPU, where
         every call would copy the slices. Not with `scan_layers`.
       attention: what computes it: "xla", the compiler's own code, or "cudnn", NVIDIA's flash
         kernel, which needs bfloat16 and no dropout of the attention probabilities, and rows whose
@@ -72,6 +83,8 @@ class ElectraConfig:
     generator_size: float = 0.25
     generator_depth: float = 1.0
     sharing: str = "embeddings"
+    generator_kind: str = "masked"
+    extra_head: str = "none"
     max_positions: int = 512
     type_vocab_size: int = 2
     dropout_rate: float = 0.1
@@ -105,6 +118,8 @@ class ElectraConfig:
                 raise UserError(f"model.{name}={getattr(self, name)} must be in [0, 1)")
         for name, known in (
             ("sharing", SHARING_MODES),
+            ("generator_kind", GENERATORS),
+            ("extra_head", EXTRA_HEADS),
             ("dtype", DTYPES),
             ("attention", ATTENTIONS),
             ("remat", REMATS),
@@ -114,6 +129,15 @@ class ElectraConfig:
                     f"model.{name}={getattr(self, name)!r} is unknown: use one of "
                     + ", ".join(known)
                 )
+        if self.sharing not in ("embeddings", "none") and self.generator_kind == "two_towers":
+            raise UserError(
+                f"model.sharing={self.sharing!r} is not possible with two towers: use embeddings, "
+                "or none"
+            )
+        if self.sharing != "embeddings" and self.generator_kind == "none":
+            raise UserError(
+                f"model.sharing={self.sharing!r}, but there is no generator: use embeddings"
+            )
         if self.attention == "cudnn" and self.why_not_cudnn():
             raise UserError(
                 f"model.attention='cudnn' is not possible: {self.why_not_cudnn()}: use xla"
@@ -157,12 +181,19 @@ class ElectraConfig:
             intermediate_size=round(self.intermediate_size * hidden_size / self.hidden_size),
         )
 
+    @property
+    def generator_embedding_size(self) -> int:
+        """Width of the tables that the generator reads."""
+        return self.generator.hidden_size if self.sharing == "none" else self.embedding_size
+
     def why_not_cudnn(self) -> str | None:
         """What of this architecture cuDNN's flash kernel cannot do; None: nothing."""
         if self.dtype != "bfloat16":
             return f"it computes in bfloat16, not in {self.dtype}"
         if self.attention_dropout_rate:
             return f"it has no dropout (model.attention_dropout_rate={self.attention_dropout_rate})"
+        if self.generator_kind == "two_towers":
+            return "its mask is padding alone, and the generator's two towers look one way each"
         for sizes in (self.discriminator, self.generator):
             width = sizes.hidden_size // sizes.num_heads
             if width % 8 or width > 128:

@@ -30,6 +30,7 @@ class MaskedBatch(flax.struct.PyTreeNode):
       masked_ids: int32 [B, L], the same with most of the chosen tokens replaced by [MASK].
       attention_mask: bool [B, L], False at padding.
       token_type_ids: int32 [B, L], the segment of each token, 0 or 1.
+      candidates: bool [B, L], what could be chosen: neither padding nor special.
       positions: int32 [B, P], the chosen positions, distinct; unused slots hold 0.
       labels: int32 [B, P], the original tokens there.
       chosen: bool [B, P], False in unused slots.
@@ -39,6 +40,7 @@ class MaskedBatch(flax.struct.PyTreeNode):
     masked_ids: jax.Array
     attention_mask: jax.Array
     token_type_ids: jax.Array
+    candidates: jax.Array
     positions: jax.Array
     labels: jax.Array
     chosen: jax.Array
@@ -132,6 +134,7 @@ def mask_tokens(
         masked_ids=put_tokens(input_ids, positions, jnp.full_like(labels, mask_id), hidden),
         attention_mask=attention_mask,
         token_type_ids=token_types(input_ids, attention_mask, sep_id),
+        candidates=candidates,
         positions=positions,
         labels=labels,
         chosen=chosen,
@@ -143,6 +146,12 @@ def put_tokens(ids: jax.Array, positions: jax.Array, tokens: jax.Array, where: j
     target = jnp.where(where, positions, ids.shape[1])  # past the end: dropped
     rows = jnp.arange(ids.shape[0])[:, None]
     return ids.at[rows, target].set(tokens, mode="drop")
+
+
+def chosen_tokens(masked: MaskedBatch) -> jax.Array:
+    """Where the chosen positions are, bool [B, L]."""
+    nowhere = jnp.zeros(masked.input_ids.shape, bool)
+    return put_tokens(nowhere, masked.positions, jnp.ones_like(masked.chosen), masked.chosen)
 
 
 def sample_tokens(uniforms: jax.Array, logits: jax.Array, *, vocab_size: int) -> jax.Array:

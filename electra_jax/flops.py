@@ -40,21 +40,48 @@ def peak_flops_of(device_kind: str) -> float | None:
 def train_step_flops(
     config: ElectraConfig, *, batch_size: int, seq_len: int, max_masked: int
 ) -> float:
-    """Operations of forward and backward pass on one batch; a multiply-add counts as two.
+    """Operations of ELECTRA's forward and backward pass on a batch; a multiply-add is two.
 
     The backward pass costs twice the forward pass. Only matrix products count, so that the
     number can be set against a device's peak; the generator's logits, and all of its last layer but
     keys and values, are computed at `max_masked` positions a row.
     """
-    tokens, masked = batch_size * seq_len, batch_size * max_masked
-    generator = config.generator
-    table_width = config.embedding_size if config.sharing != "none" else generator.hidden_size
-    hidden = config.hidden_size
-    forward = _encoder_flops(config.discriminator, config.embedding_size, tokens, seq_len)
-    forward += 2 * tokens * (hidden * hidden + hidden)
-    forward += _encoder_flops(generator, table_width, tokens, seq_len, masked)
-    forward += 2 * masked * table_width * (generator.hidden_size + config.vocab_size)
-    return 3.0 * forward
+    sizes = {"batch_size": batch_size, "seq_len": seq_len}
+    return 3.0 * (
+        generator_flops(config, predicted=max_masked, **sizes)
+        + discriminator_flops(config, **sizes)
+    )
+
+
+def generator_flops(
+    config: ElectraConfig, *, batch_size: int, seq_len: int, predicted: int
+) -> float:
+    """Of the generator's forward pass, which predicts tokens at so many positions a row."""
+    tokens, outputs = batch_size * seq_len, batch_size * predicted
+    sizes, width = config.generator, config.generator_embedding_size
+    towers = 2 if config.generator_kind == "two_towers" else 1
+    forward = towers * _encoder_flops(sizes, width, tokens, seq_len, outputs)
+    return forward + 2 * outputs * width * (towers * sizes.hidden_size + config.vocab_size)
+
+
+def discriminator_flops(
+    config: ElectraConfig,
+    *,
+    batch_size: int,
+    seq_len: int,
+    judged: int | None = None,
+    head: bool = True,
+) -> float:
+    """Of the discriminator's forward pass; out come `judged` positions a row (None: all)."""
+    tokens, hidden = batch_size * seq_len, config.hidden_size
+    outputs = tokens if judged is None else batch_size * judged
+    forward = _encoder_flops(config.discriminator, config.embedding_size, tokens, seq_len, outputs)
+    return forward + (2 * outputs * (hidden * hidden + hidden) if head else 0)
+
+
+def token_head_flops(config: ElectraConfig, outputs: int) -> float:
+    """Of a head of the encoder that predicts so many tokens, forward."""
+    return 2 * outputs * config.embedding_size * (config.hidden_size + config.vocab_size)
 
 
 def _encoder_flops(

@@ -16,7 +16,8 @@ import numpy as np
 from electra_jax import parallel
 from electra_jax.config import ElectraConfig
 from electra_jax.errors import UserError
-from electra_jax.modeling import Electra, unstack_layers
+from electra_jax.layers import unstack_layers
+from electra_jax.modeling import Electra
 from electra_jax.pretrained import Pretrained, load_pretrained
 from electra_jax.run_config import PLATFORM_DEFAULTS
 from electra_jax.steps import in_parts

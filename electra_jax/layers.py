@@ -5,7 +5,9 @@ Dimensions: as in `modeling`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -94,6 +96,29 @@ class LayerNorm(nn.Module):
         }
 
 
+class Layers(nn.Module):
+    """Declares the tensors of an encoder's layers, [*stack, ...] each, or of one of them."""
+
+    config: ElectraConfig
+    encoder: EncoderConfig
+    stack: tuple[int, ...] = ()
+
+    @nn.compact
+    def __call__(self) -> dict[str, dict[str, jax.Array]]:
+        sizes, stack = self.encoder, self.stack
+        hidden, intermediate = sizes.hidden_size, sizes.intermediate_size
+        init = truncated_normal(self.config.init_stddev)
+        return {
+            # Query, key and value side by side: one matrix product instead of three.
+            "qkv": Dense(hidden, 3 * hidden, init, stack, name="qkv")(),
+            "attention_out": Dense(hidden, hidden, init, stack, name="attention_out")(),
+            "attention_layer_norm": LayerNorm(hidden, stack, name="attention_layer_norm")(),
+            "feed_forward_in": Dense(hidden, intermediate, init, stack, name="feed_forward_in")(),
+            "feed_forward_out": Dense(intermediate, hidden, init, stack, name="feed_forward_out")(),
+            "output_layer_norm": LayerNorm(hidden, stack, name="output_layer_norm")(),
+        }
+
+
 def truncated_normal(stddev: float) -> Callable:
     """Normal draws of this standard deviation, those beyond two of them drawn again.
 
@@ -163,3 +188,36 @@ def take_positions(hidden: jax.Array, positions: jax.Array) -> jax.Array:
 def drop(x: jax.Array, seeds: jax.Array | None, site: jax.Array | int, rate: float) -> jax.Array:
     """`dropout.dropout`, or `x` itself where there are no seeds or the rate is zero."""
     return x if seeds is None or rate == 0.0 else dropout(x, seeds, site, rate)
+
+
+def keeping(remat: str) -> Callable:
+    """A decorator of layers: what of them the backward pass finds, and what it computes again."""
+    if remat == "none":
+        return lambda layer: layer
+    policy = {
+        # The matrix products with weights; attention and everything elementwise again.
+        "products": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+        # The input of each layer alone.
+        "layers": jax.checkpoint_policies.nothing_saveable,
+    }[remat]
+    return functools.partial(jax.checkpoint, policy=policy)
+
+
+def unstack(layers: Any, num_layers: int) -> list[Any]:
+    """The tree of stacked tensors [N, ...] as N trees; its transpose is one concatenation."""
+    split = jax.tree.map(lambda x: [s[0] for s in jax.lax.split(x, (1,) * num_layers)], layers)
+    is_list = lambda x: isinstance(x, list)  # noqa: E731
+    return [jax.tree.map(lambda s: s[i], split, is_leaf=is_list) for i in range(num_layers)]  # noqa: B023
+
+
+def unstack_layers(params: Any) -> Any:
+    """Parameters as a model without `stacked_layers` has them, from those of one with."""
+    result = {}
+    for name, subtree in params.items():
+        if name == "layers":
+            num_layers = len(jax.tree.leaves(subtree)[0])
+            for index in range(num_layers):
+                result[f"layers_{index}"] = jax.tree.map(lambda x: x[index], subtree)  # noqa: B023
+        else:
+            result[name] = unstack_layers(subtree) if isinstance(subtree, dict) else subtree
+    return result

@@ -5,14 +5,13 @@ width, F feed-forward width, N layers, H heads, K head width.
 
 Every tensor of the layers is stored once, stacked along a leading axis [N, ...]: few tensors for
 the optimiser and the checkpoint, and the same parameters whether the layers are scanned or
-written out (`unstack_layers` takes them apart, for inference). Dropout runs where `dropout_seeds`
-are given (`dropout.dropout_seeds`).
+written out (`layers.unstack_layers` takes them apart, for inference). Dropout runs where
+`dropout_seeds` are given (`dropout.dropout_seeds`).
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -25,34 +24,44 @@ from electra_jax.layers import (
     SITES_PER_LAYER,
     Dense,
     LayerNorm,
+    Layers,
     dense,
     drop,
     gelu,
+    keeping,
     layer_norm,
     transformer_layer,
     truncated_normal,
+    unstack,
 )
 from electra_jax.vocabulary import Projection, logits_of
 
 # Dropout sites: the generator's begin at 0, the discriminator's here; SITES_PER_LAYER for each
 # layer after the one of the embeddings. Those of fine-tuning's heads come after both (`heads`).
 DISCRIMINATOR_SITES = 1 << 16
+_BACKWARD_TOWER_SITES = 1 << 15
 
 
 class Embeddings(nn.Module):
-    """Word, position and type tables, summed and normalised."""
+    """Word, position and type tables, summed and normalised.
+
+    With `are_differences` those of words and positions begin at zero, and are added to another
+    module's, `base`, to which no gradient goes.
+    """
 
     config: ElectraConfig
     features: int
+    are_differences: bool = False
 
     def setup(self):
         config, init = self.config, truncated_normal(self.config.init_stddev)
-        self.word = self.param("word", init, (config.vocab_size, self.features))
-        self.position = self.param("position", init, (config.max_positions, self.features))
+        of_tables = nn.initializers.zeros if self.are_differences else init
+        self.word = self.param("word", of_tables, (config.vocab_size, self.features))
+        self.position = self.param("position", of_tables, (config.max_positions, self.features))
         self.token_type = self.param("token_type", init, (config.type_vocab_size, self.features))
         self.norm = LayerNorm(self.features, name="layer_norm")
 
-    def __call__(self, input_ids, token_type_ids, dropout_seeds, site: int) -> jax.Array:
+    def __call__(self, input_ids, token_type_ids, dropout_seeds, site: int, base=None) -> jax.Array:
         """Returns [B, L, E] in the compute dtype.
 
         Raises:
@@ -65,6 +74,10 @@ class Embeddings(nn.Module):
             )
         x = self.word[input_ids] + self.token_type[token_type_ids]
         x = x + self.position[None, : input_ids.shape[1]]
+        if base is not None:
+            x = x + jax.lax.stop_gradient(
+                base.word[input_ids] + base.position[None, : input_ids.shape[1]]
+            )
         x = layer_norm(x, norm["scale"], norm["bias"], config.layer_norm_epsilon)
         x = x.astype(config.dtype)
         return drop(x, dropout_seeds, site, config.dropout_rate)
@@ -78,10 +91,13 @@ class Encoder(nn.Module):
     in_features: int
 
     @nn.compact
-    def __call__(self, x, attention_mask, dropout_seeds, site: int, positions=None) -> jax.Array:
+    def __call__(
+        self, x, attention_mask, dropout_seeds, site: int, positions=None, may_look=None
+    ) -> jax.Array:
         """[B, L, E] to [B, L, D]; or, where `positions` int [B, P] are given, to those [B, P, D].
 
-        The last layer then computes no query and no feed-forward at any other position.
+        The last layer then computes no query and no feed-forward at any other position. No position
+        looks where `may_look`, bool [1, L, L] (from, to), forbids it.
         """
         config, sizes = self.config, self.encoder
         if self.in_features != sizes.hidden_size:
@@ -91,6 +107,7 @@ class Encoder(nn.Module):
             layers = Layers(config, sizes, (sizes.num_layers,), name="layers")()
         # Training rows are padded at their end; others need not be, but know no "cudnn".
         mask = Mask.of_tokens(attention_mask, are_first=config.attention == "cudnn")
+        mask = mask if may_look is None else mask.only(may_look)
 
         @keeping(config.remat)
         def layer(x, params, index, positions=None):
@@ -116,62 +133,6 @@ class Encoder(nn.Module):
         if positions is None:
             return x
         return layer(x, jax.tree.map(lambda tensor: tensor[last], layers), last, positions)
-
-
-def keeping(remat: str) -> Callable:
-    """A decorator of layers: what of them the backward pass finds, and what it computes again."""
-    if remat == "none":
-        return lambda layer: layer
-    policy = {
-        # The matrix products with weights; attention and everything elementwise again.
-        "products": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-        # The input of each layer alone.
-        "layers": jax.checkpoint_policies.nothing_saveable,
-    }[remat]
-    return functools.partial(jax.checkpoint, policy=policy)
-
-
-class Layers(nn.Module):
-    """Declares the tensors of an encoder's layers, [*stack, ...] each, or of one of them."""
-
-    config: ElectraConfig
-    encoder: EncoderConfig
-    stack: tuple[int, ...] = ()
-
-    @nn.compact
-    def __call__(self) -> dict[str, dict[str, jax.Array]]:
-        sizes, stack = self.encoder, self.stack
-        hidden, intermediate = sizes.hidden_size, sizes.intermediate_size
-        init = truncated_normal(self.config.init_stddev)
-        return {
-            # Query, key and value side by side: one matrix product instead of three.
-            "qkv": Dense(hidden, 3 * hidden, init, stack, name="qkv")(),
-            "attention_out": Dense(hidden, hidden, init, stack, name="attention_out")(),
-            "attention_layer_norm": LayerNorm(hidden, stack, name="attention_layer_norm")(),
-            "feed_forward_in": Dense(hidden, intermediate, init, stack, name="feed_forward_in")(),
-            "feed_forward_out": Dense(intermediate, hidden, init, stack, name="feed_forward_out")(),
-            "output_layer_norm": LayerNorm(hidden, stack, name="output_layer_norm")(),
-        }
-
-
-def unstack(layers: Any, num_layers: int) -> list[Any]:
-    """The tree of stacked tensors [N, ...] as N trees; its transpose is one concatenation."""
-    split = jax.tree.map(lambda x: [s[0] for s in jax.lax.split(x, (1,) * num_layers)], layers)
-    is_list = lambda x: isinstance(x, list)  # noqa: E731
-    return [jax.tree.map(lambda s: s[i], split, is_leaf=is_list) for i in range(num_layers)]  # noqa: B023
-
-
-def unstack_layers(params: Any) -> Any:
-    """Parameters as a model without `stacked_layers` has them, from those of one with."""
-    result = {}
-    for name, subtree in params.items():
-        if name == "layers":
-            num_layers = len(jax.tree.leaves(subtree)[0])
-            for index in range(num_layers):
-                result[f"layers_{index}"] = jax.tree.map(lambda x: x[index], subtree)  # noqa: B023
-        else:
-            result[name] = unstack_layers(subtree) if isinstance(subtree, dict) else subtree
-    return result
 
 
 class GeneratorHead(nn.Module):
@@ -212,8 +173,8 @@ class Electra(nn.Module):
 
     Parameters: `embeddings`, `encoder` and `discriminator_head` are the discriminator;
     `generator_encoder` and `generator_head` (and `generator_embeddings` where the tables are not
-    shared) are the generator. Dropout is on where `dropout_seeds` are given (Linen's `rngs` are not
-    used). Both `generate` and `discriminate` are pure functions of
+    shared, `generator_encoder_backward` of two towers) are the generator. Dropout is on where
+    `dropout_seeds` are given (Linen's `rngs` are not used). All methods are pure functions of
     (params, arrays): `model.apply({"params": params}, ..., method="discriminate")`.
     """
 
@@ -221,21 +182,40 @@ class Electra(nn.Module):
 
     def setup(self):
         config, generator = self.config, self.config.generator
-        self.embeddings = Embeddings(config, config.embedding_size)
+        width = config.generator_embedding_size
+        self.embeddings = Embeddings(
+            config, config.embedding_size, are_differences=config.sharing == "disentangled"
+        )
         self.encoder = Encoder(config, config.discriminator, config.embedding_size)
         self.discriminator_head = DiscriminatorHead(config)
-        generator_width = config.embedding_size
-        if config.sharing == "none":
-            generator_width = generator.hidden_size
-            self.generator_embeddings = Embeddings(config, generator_width)
+        if config.extra_head == "tokens":
+            self.token_head = GeneratorHead(config, config.hidden_size, config.embedding_size)
+        if config.generator_kind == "none":
+            return
+        if config.sharing not in ("embeddings", "all"):
+            self.generator_embeddings = Embeddings(config, width)
         if config.sharing != "all":
-            self.generator_encoder = Encoder(config, generator, generator_width)
-        self.generator_head = GeneratorHead(config, generator.hidden_size, generator_width)
+            self.generator_encoder = Encoder(config, generator, width)
+        num_towers = 1
+        if config.generator_kind == "two_towers":
+            num_towers = 2
+            self.generator_encoder_backward = Encoder(config, generator, width)
+        hidden_size = num_towers * generator.hidden_size
+        self.generator_head = GeneratorHead(config, hidden_size, width)
+        if config.extra_head == "baseline":
+            self.generator_baseline = Dense(hidden_size, 1, nn.initializers.zeros)
 
-    def __call__(self, input_ids: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Runs both networks on int [B, L]; exists so that `init` meets every parameter."""
+    def __call__(self, input_ids: jax.Array) -> Any:
+        """Runs every part on int [B, L]; exists so that `init` meets every parameter."""
         first_position = jnp.zeros((input_ids.shape[0], 1), jnp.int32)
-        return self.generate(input_ids, first_position), self.discriminate(input_ids)
+        outputs = [self.discriminate(input_ids)]
+        if self.config.generator_kind != "none":
+            outputs.append(self.generate(input_ids, first_position))
+        if self.config.extra_head == "tokens":
+            outputs.append(self.reconstruct(input_ids))
+        if self.config.extra_head == "baseline":
+            outputs.append(self.project_and_judge(input_ids, first_position))
+        return outputs
 
     def generate(
         self,
@@ -268,13 +248,86 @@ class Electra(nn.Module):
         token_type_ids: jax.Array | None = None,
         dropout_seeds: jax.Array | None = None,
     ) -> Projection:
-        """As `generate`, but for the product with the table: see `vocabulary`."""
-        shared = self.config.sharing != "none"
+        """As `generate`, but for the product with the table: see `vocabulary`.
+
+        Two towers predict the token at each position from all tokens but that one.
+        """
+        arrays = (input_ids, attention_mask, token_type_ids, dropout_seeds)
+        embeddings, hidden = self._generator_hidden(positions, *arrays)
+        return self.generator_head(hidden, embeddings.word)
+
+    def project_and_judge(
+        self,
+        input_ids: jax.Array,
+        positions: jax.Array,
+        attention_mask: jax.Array | None = None,
+        token_type_ids: jax.Array | None = None,
+        dropout_seeds: jax.Array | None = None,
+    ) -> tuple[Projection, jax.Array]:
+        """As `project`, and a logit of each position that sends no gradient to the encoder.
+
+        Needs `extra_head="baseline"`; the second is float32 [B, P].
+        """
+        arrays = (input_ids, attention_mask, token_type_ids, dropout_seeds)
+        embeddings, hidden = self._generator_hidden(positions, *arrays)
+        fixed = jax.lax.stop_gradient(hidden).astype(jnp.float32)
+        return (
+            self.generator_head(hidden, embeddings.word),
+            dense(fixed, self.generator_baseline())[..., 0],
+        )
+
+    def _generator_hidden(self, positions, input_ids, *arrays) -> tuple[Embeddings, jax.Array]:
+        """Tables of the generator, and what its head is given: [B, P, D] (two towers: 2D)."""
+        shared = self.config.sharing in ("embeddings", "all")
         embeddings = self.embeddings if shared else self.generator_embeddings
         encoder = self.encoder if self.config.sharing == "all" else self.generator_encoder
+        arrays = (input_ids, *arrays)
+        if self.config.generator_kind != "two_towers":
+            hidden = run_encoder(embeddings, encoder, *arrays, site=0, positions=positions)
+            return embeddings, hidden
+        last = jnp.asarray(input_ids).shape[1] - 1
+        index = jnp.arange(last + 1)
+        up_to = (index[:, None] >= index[None])[None]  # [1, L, L]
+        forward, backward = (
+            functools.partial(encoder, may_look=may_look)
+            for encoder, may_look in (
+                (encoder, up_to),
+                (self.generator_encoder_backward, up_to.swapaxes(1, 2)),
+            )
+        )
+        before, after = jnp.maximum(positions - 1, 0), jnp.minimum(positions + 1, last)
+        hidden = [
+            run_encoder(embeddings, forward, *arrays, site=0, positions=before),
+            run_encoder(embeddings, backward, *arrays, site=_BACKWARD_TOWER_SITES, positions=after),
+        ]
+        return embeddings, jnp.concatenate(hidden, axis=-1)
+
+    def reconstruct(
+        self,
+        input_ids: jax.Array,
+        positions: jax.Array | None = None,
+        attention_mask: jax.Array | None = None,
+        token_type_ids: jax.Array | None = None,
+        dropout_seeds: jax.Array | None = None,
+    ) -> tuple[Projection, jax.Array]:
+        """What the encoder says of tokens, and its detection logits, at some positions or all.
+
+        Needs `extra_head="tokens"`.
+
+        Args:
+          positions: int [B, P]; None: all, P = L.
+
+        Returns:
+          What the logits of each position follow from, and float32 [B, P].
+        """
         arrays = (input_ids, attention_mask, token_type_ids, dropout_seeds)
-        hidden = run_encoder(embeddings, encoder, *arrays, site=0, positions=positions)
-        return self.generator_head(hidden, embeddings.word)
+        hidden = self._encode(*arrays, positions=positions)
+        return self.token_head(hidden, self._word_table()), self.discriminator_head(hidden)
+
+    def _word_table(self) -> jax.Array:
+        if self.config.sharing != "disentangled":
+            return self.embeddings.word
+        return self.embeddings.word + jax.lax.stop_gradient(self.generator_embeddings.word)
 
     def discriminate(
         self,
@@ -295,8 +348,15 @@ class Electra(nn.Module):
         dropout_seeds: jax.Array | None = None,
     ) -> jax.Array:
         """The discriminator's last hidden states, [B, L, D] in the compute dtype."""
-        arrays = (input_ids, attention_mask, token_type_ids, dropout_seeds)
-        return run_encoder(self.embeddings, self.encoder, *arrays, site=DISCRIMINATOR_SITES)
+        return self._encode(input_ids, attention_mask, token_type_ids, dropout_seeds)
+
+    def _encode(self, *arrays, positions=None) -> jax.Array:
+        embeddings = self.embeddings
+        if self.config.sharing == "disentangled":
+            embeddings = functools.partial(embeddings, base=self.generator_embeddings)
+        return run_encoder(
+            embeddings, self.encoder, *arrays, site=DISCRIMINATOR_SITES, positions=positions
+        )
 
 
 def run_encoder(

@@ -331,6 +331,12 @@ def make_optimizer(
         scale = scale_by_adam_without_bias_correction(b1, b2, eps)
     else:
         scale = scale_by_muon_or_adam(muon_rules, momentum=muon_momentum, b1=b1, b2=b2, eps=eps)
+    if frozen:
+        patterns = [(pattern, "frozen") for pattern in frozen] + [("", "trained")]
+        scale = optax.partition(
+            {"trained": scale, "frozen": optax.set_to_zero()},  # which needs no moments
+            lambda params: rules_by_name(params, patterns, what="frozen"),
+        )
     transforms = [
         optax.clip_by_global_norm(max_grad_norm),
         scale,

@@ -16,6 +16,7 @@ import optax
 from electra_jax.checkpoint import load_params
 from electra_jax.config import ElectraConfig
 from electra_jax.data.tokenization import Tokenizer, load_tokenizer
+from electra_jax.embedding_sharing import add_differences
 from electra_jax.errors import UserError
 from electra_jax.heads import FineTuned, SequenceHead, SpanHead, TokenHead
 from electra_jax.hugging_face import PARTS, load_hugging_face, load_hugging_face_pair
@@ -100,6 +101,7 @@ def load_pretrained(directory: Path | str, *, what: str = "pretrained") -> Pretr
                     f"{what}={place}: its checkpoint does not say what model it is of ({error!r}): "
                     "bring it anew"
                 ) from None
+            config, params = add_differences(config, params)
             return Pretrained(config, params, load_tokenizer(place / "tokenizer"), metadata)
     is_pair = not _is_hugging_face(directory) and any(
         _is_hugging_face(directory / part) for part in PARTS

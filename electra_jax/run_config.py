@@ -89,7 +89,6 @@ _CHECKS = {
 _CHOICES = {
     "platform": PLATFORMS,
     "parallel.backend": BACKENDS,
-    "objective.name": tuple(OBJECTIVES),
     "data.example_format": ("segments", "packed"),
     "train.on_nonfinite": ("raise", "skip", "rollback"),
     "model.dtype": ("auto", "float32", "bfloat16"),
@@ -107,7 +106,8 @@ def check_values(config: ml_collections.ConfigDict) -> None:
       UserError: naming the field, its value and the remedy.
     """
     flat = flatten(config.to_dict())
-    missing = [name for name in (*_CHECKS, *_CHOICES) if name not in flat]
+    needed = (*_CHECKS, *_CHOICES, "objective.name")
+    missing = [name for name in needed if name not in flat]
     if missing:
         raise UserError(
             f"the config has no field {missing[0]}: start from configs/common.py's get_config"
@@ -119,12 +119,15 @@ def check_values(config: ml_collections.ConfigDict) -> None:
             raise UserError(f"{name}={flat[name]!r} must be a number") from error
         if not passes:
             raise UserError(f"{name}={flat[name]!r} {wanted}")
-    for name, choices in _CHOICES.items():
+    # Looked up now: a config file may have brought an objective of its own.
+    for name, choices in (_CHOICES | {"objective.name": tuple(OBJECTIVES)}).items():
         if flat[name] not in choices:
             known = ", ".join(map(str, choices))
             raise UserError(f"{name}={flat[name]!r} is unknown: use one of {known}")
-    _check_fields("objective", config.objective, OBJECTIVES[config.objective.name], {"name"})
-    make_objective(config, 1, SpecialIds(0, 0, 0, 0, 0))  # checks its own numbers
+    numbers = objective_numbers(config)
+    numbers |= {"continues_word": [False]} if numbers.get("masking") == "words" else {}
+    # Checks its own numbers.
+    OBJECTIVES[config.objective.name](1, SpecialIds(0, 0, 0, 0, 0), **numbers)
     keep_every, every = config.train.keep_checkpoint_every, config.train.checkpoint_every
     if keep_every is not None and (keep_every <= 0 or keep_every % every):
         raise UserError(
@@ -182,6 +185,15 @@ def model_config(
         fields[name] = value if fields[name] == "auto" else fields[name]
     fields["scan_layers"] = LAYER_LOOPS[fields["scan_layers"]]
     fields["vocab_size"] = vocab_size if fields["vocab_size"] is None else fields["vocab_size"]
+    wanted = dict(OBJECTIVES[config.objective.name].model)
+    if fields["sharing"] == "auto":
+        fields["sharing"] = wanted.get("sharing", ("embeddings",))[0]
+    for name, values in wanted.items():
+        if fields.setdefault(name, values[0]) not in values:
+            raise UserError(
+                f"model.{name}={fields[name]!r}, but objective.name={config.objective.name!r} "
+                f"needs {' or '.join(values)}: leave it as it was, or choose another objective"
+            )
     if fields["attention"] == "cudnn" and platform != "gpu":
         raise UserError(f"model.attention='cudnn' needs an NVIDIA GPU, not a {platform}: use auto")
     if fields["attention"] != "auto":
@@ -288,11 +300,55 @@ def make_objective(
     special_ids: SpecialIds,
     *,
     rows_at_once: int | None = None,
+    continues_word: Any = None,
 ) -> Objective:
-    """The objective chosen by name, for a tokenizer's ids."""
-    numbers = {name: value for name, value in config.objective.items() if name != "name"}
-    numbers["rows_at_once"] = rows_at_once
+    """The objective chosen by name, for a tokenizer's ids.
+
+    Args:
+      rows_at_once: what `choices` says.
+      continues_word: bool [vocab_size], where whole words are masked.
+    """
+    numbers = objective_numbers(config)
+    if "rows_at_once" in numbers:
+        numbers["rows_at_once"] = rows_at_once
+    if continues_word is not None:
+        numbers["continues_word"] = continues_word
     return OBJECTIVES[config.objective.name](vocab_size, special_ids, **numbers)
+
+
+def objective_numbers(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """The fields of the objective that the config names; those of others are left out.
+
+    A config lists the fields of all objectives, so that a name on the command line is enough to
+    choose another one. A value other than the field's default, for an objective without the field,
+    is a mistake.
+
+    Raises:
+      UserError: for such a value, or for a field that no objective has.
+    """
+    chosen = OBJECTIVES[config.objective.name]
+    known = {field.name for field in dataclasses.fields(chosen)}
+    defaults = {
+        field.name: field.default
+        for objective in OBJECTIVES.values()
+        for field in dataclasses.fields(objective)
+    }
+    numbers = {}
+    for name, value in config.objective.items():
+        if name in known:
+            numbers[name] = value
+        elif name == "name":
+            continue
+        elif name not in defaults:
+            raise UserError(f"objective.{name}={value!r}: no objective has such a field")
+        elif value is not None and value != defaults[name]:
+            raise UserError(
+                f"objective.{name}={value!r}, but objective.name={config.objective.name!r} has no "
+                f"such number: leave it at {defaults[name]!r}"
+            )
+    # None: the objective's own default.
+    own = {field.name: field.default for field in dataclasses.fields(chosen)}
+    return {name: own[name] if value is None else value for name, value in numbers.items()}
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

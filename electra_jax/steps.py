@@ -109,11 +109,11 @@ def eval_step(
 ) -> Sums:
     """The objective's sums on a batch, without dropout and without an update.
 
-    Masks and samples follow from `state.rng` and the rows' ids, not from the step: every
-    evaluation of a run asks the same questions.
+    Masks and samples follow from `state.rng` and the rows' ids, not from the step, and what is
+    scheduled is as at the end of training: every evaluation of a run asks the same questions.
     """
     key = jax.random.fold_in(state.rng, _EVALUATION)
-    inputs = objective.prepare(key, batch, axis_name, state.step)
+    inputs = objective.prepare(key, batch, axis_name, _EVALUATION)
     _, sums = objective.loss(state.params, inputs, key, apply_fn=state.apply_fn, deterministic=True)
     return sums if axis_name is None else jax.lax.psum(sums, axis_name)
 

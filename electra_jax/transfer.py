@@ -16,7 +16,7 @@ from electra_jax.optimizer import parameter_name
 
 # What fine-tuning makes anew, and what it does not need of a pre-trained tree.
 FRESH = (r"^head/",)
-IGNORED = (r"^generator_(embeddings|encoder|head)/", r"^discriminator_head/")
+IGNORED = (r"^generator_", r"^(discriminator|token)_head/")
 
 # Two encoders that agree in these compute the same; the rest is about generators and training.
 _ENCODER_FIELDS = (

@@ -10,6 +10,7 @@ and dropped a few columns of positions at a time, in the forward pass, with no r
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import flax.struct
@@ -18,6 +19,7 @@ import jax.numpy as jnp
 
 from electra_jax.attention import MASKED
 from electra_jax.corruption import sample_from_weights
+from electra_jax.losses import token_cross_entropy
 from electra_jax.products import expand_like, float32_einsum
 
 
@@ -42,11 +44,13 @@ class Predictions(flax.struct.PyTreeNode):
       losses: float32 [B, P], -log softmax(logits)[label].
       correct: bool [B, P], whether no token is likelier than the label.
       sampled: int32 [B, P], draws from softmax(logits / temperature).
+      sampled_losses: float32 [B, P], -log softmax(logits)[sampled].
     """
 
     losses: jax.Array
     correct: jax.Array
     sampled: jax.Array
+    sampled_losses: jax.Array
 
 
 def logits_of(projection: Projection, *, pad_multiple: int = 1) -> jax.Array:
@@ -76,7 +80,7 @@ def predict_tokens(
       labels: int [B, P], the tokens that were there.
       weights: float32 [B, P], of each position in the loss.
       uniforms: float32 [B, P, 2] in [0, 1), what the samples follow from.
-      temperature: the logits are divided by it before sampling.
+      temperature: the logits are divided by it before sampling; a number, or float32 [B, 1, 1].
       disallow_correct: whether the label itself is never sampled.
       pad_multiple: as of `logits_of`: matrix products of odd sizes are slow.
       rows_at_once: positions of the whole batch whose logits exist at a time, in whole columns of
@@ -94,6 +98,50 @@ def predict_tokens(
     table, bias = _padded(projection, pad_multiple)
     arrays = (labels, weights, uniforms, jnp.asarray(temperature, jnp.float32))
     return _predict(options, projection.features, table, bias, *arrays)
+
+
+def token_losses(
+    projection: Projection,
+    labels: jax.Array,
+    *,
+    pad_multiple: int = 128,
+    rows_at_once: int | None = None,
+) -> jax.Array:
+    """-log softmax(logits)[label] of each position, float32 [B, P], differentiable one by one.
+
+    For losses that are no weighted sum known beforehand; the logits are computed twice.
+
+    Args:
+      labels: int [B, P].
+      pad_multiple, rows_at_once: as of `predict_tokens`.
+    """
+    batch, count = labels.shape
+    columns = count if rows_at_once is None else max(1, min(count, rows_at_once // batch))
+    table, bias = _padded(projection, pad_multiple)
+
+    @jax.checkpoint
+    def of_part(part):
+        features, labels = part
+        return token_cross_entropy(_logits(features, table, bias), labels)
+
+    if columns == count:
+        return of_part((projection.features, labels))
+    split, join = _columns(batch, count, columns)
+    return join(jax.lax.map(of_part, jax.tree.map(split, (projection.features, labels))))
+
+
+def _columns(batch: int, count: int, columns: int) -> tuple[Callable, Callable]:
+    """From [B, P, ...] to [parts, B, columns, ...] and back: rows stay where they are."""
+    num_parts = -(-count // columns)
+
+    def split(x):
+        padding = [(0, 0), (0, num_parts * columns - count)] + [(0, 0)] * (x.ndim - 2)
+        return jnp.pad(x, padding).reshape(batch, num_parts, columns, *x.shape[2:]).swapaxes(0, 1)
+
+    def join(x):
+        return x.swapaxes(0, 1).reshape(batch, -1, *x.shape[3:])[:, :count]
+
+    return split, join
 
 
 def _padded(projection: Projection, multiple: int) -> tuple[jax.Array, jax.Array]:
@@ -137,18 +185,12 @@ def _by_columns(options, features, table, bias, arrays, temperature, *, gradient
     """((loss, predictions), gradients to features, table and bias or None)."""
     columns = options[0]
     batch, count = features.shape[:2]
-    num_parts = -(-count // columns)
     of_part = functools.partial(_part, options, table, bias, temperature, gradients=gradients)
-    if num_parts == 1:
+    if columns == count:
         loss, predictions, to_features, sums = of_part((features, *arrays))
         return (loss, predictions), (to_features, *sums) if gradients else None
 
-    def split(x):  # [B, P, ...] to [parts, B, columns, ...]: rows stay where they are
-        padding = [(0, 0), (0, num_parts * columns - count)] + [(0, 0)] * (x.ndim - 2)
-        return jnp.pad(x, padding).reshape(batch, num_parts, columns, *x.shape[2:]).swapaxes(0, 1)
-
-    def join(x):
-        return x.swapaxes(0, 1).reshape(batch, -1, *x.shape[3:])[:, :count]
+    split, join = _columns(batch, count, columns)
 
     def add(carry, part):
         loss, predictions, to_features, sums = of_part(part)
@@ -179,11 +221,13 @@ def _part(options, table, bias, temperature, part, *, gradients: bool) -> Any:
         chances = jnp.exp((logits - highest) / temperature)
     if disallow_correct:
         chances = jnp.where(is_label, 0.0, chances)
-    sampled = sample_from_weights(uniforms, chances)
+    sampled = jnp.minimum(sample_from_weights(uniforms, chances), vocab_size - 1)
+    of_sampled = jnp.take_along_axis(logits, sampled[..., None], axis=-1)
     predictions = Predictions(
         losses=losses,
         correct=(picked >= highest)[..., 0],
-        sampled=jnp.minimum(sampled, vocab_size - 1),
+        sampled=sampled,
+        sampled_losses=(jnp.log(total) + highest - of_sampled)[..., 0],
     )
     loss = (losses * weights).sum()
     if not gradients:

@@ -102,7 +102,8 @@ POSITIVE = (
         ({"attention_dropout_rate": 2}, "model.attention_dropout_rate=2 must be in [0, 1)"),
         (
             {"sharing": "some"},
-            "model.sharing='some' is unknown: use one of embeddings, none, all",
+            "model.sharing='some' is unknown: use one of embeddings, none, all, apart, "
+            "disentangled",
         ),
         ({"dtype": "float16"}, "model.dtype='float16' is unknown: use one of float32, bfloat16"),
         (

@@ -252,6 +252,7 @@ def test_corruption_is_labelled_by_comparing_so_right_guesses_are_original():
         masked_ids=np.full_like(ids, MASK),  # the tokens that stay come from the original
         attention_mask=ids != PAD,
         token_type_ids=np.zeros_like(ids),
+        candidates=ids != PAD,
         positions=positions,
         labels=np.take_along_axis(ids, positions, 1),
         chosen=chosen,

@@ -12,8 +12,8 @@ from scipy import special
 
 from electra_jax.errors import UserError
 from electra_jax.heads import FineTuned, SequenceHead, SpanHead, TokenHead, answer_mask
-from electra_jax.layers import take_positions
-from electra_jax.modeling import Electra, unstack_layers
+from electra_jax.layers import take_positions, unstack_layers
+from electra_jax.modeling import Electra
 
 HEADS = {
     "sequence": SequenceHead(3),

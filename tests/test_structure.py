@@ -14,7 +14,17 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # Each layer may import from those before it, and from its own.
 LAYERS = (
     ("errors", "special_ids", "config"),
-    ("products", "attention", "dropout", "layers", "modeling", "heads", "transfer", "flops")
+    (
+        "products",
+        "embedding_sharing",
+        "attention",
+        "dropout",
+        "layers",
+        "modeling",
+        "heads",
+        "transfer",
+        "flops",
+    )
     + ("masking", "corruption", "losses", "vocabulary", "resident", "objectives")
     + ("muon", "optimizer"),
     ("train_state", "steps"),

@@ -9,6 +9,10 @@ An objective has
 * `loss(params, inputs, key, *, apply_fn, deterministic)`: that sum and a dict of sums and counts;
 * `summarize(sums)`: the metrics people read, from sums added up over any number of steps.
 
+Those of pre-training say in `model` what fields of the architecture they need, in `frozen` what
+parameters they leave alone, and in `flops` what an update costs. One of your own goes into
+`OBJECTIVES` under a name, in a config file: docs/objectives.md shows how.
+
 Those of fine-tuning have one more, `predict(params, batch, *, apply_fn)`: outputs row by row.
 """
 
@@ -19,14 +23,29 @@ from typing import Any, Protocol
 
 import jax
 
-from electra_jax.objectives.electra import ElectraObjective
+from electra_jax.objectives.adversarial import AdversarialObjective
+from electra_jax.objectives.electra import (
+    Electra15Objective,
+    ElectraObjective,
+    FastElectraObjective,
+    TwoTowerObjective,
+    UniformObjective,
+)
+from electra_jax.objectives.electric import ElectricObjective
 from electra_jax.objectives.finetuning import FINETUNING_OBJECTIVES, FineTuningObjective
+from electra_jax.objectives.language_models import (
+    AllTokensMlmObjective,
+    MaskedLanguageModelObjective,
+    ReplaceMlmObjective,
+)
+from electra_jax.objectives.pretraining import PretrainingObjective
 
 __all__ = [
     "FINETUNING_OBJECTIVES",
     "OBJECTIVES",
     "FineTuningObjective",
     "Objective",
+    "PretrainingObjective",
     "Sums",
     "finetuning_loss",
     "pretraining_loss",
@@ -59,7 +78,18 @@ class Objective(Protocol):
     def summarize(self, sums: Mapping[str, Any]) -> dict[str, float]: ...
 
 
-OBJECTIVES: dict[str, Callable[..., Objective]] = {"electra": ElectraObjective}
+OBJECTIVES: dict[str, type[PretrainingObjective]] = {
+    "electra": ElectraObjective,
+    "mlm": MaskedLanguageModelObjective,
+    "uniform": UniformObjective,
+    "two_tower": TwoTowerObjective,
+    "electric": ElectricObjective,
+    "electra_15": Electra15Objective,
+    "replace_mlm": ReplaceMlmObjective,
+    "all_tokens_mlm": AllTokensMlmObjective,
+    "adversarial": AdversarialObjective,
+    "fast_electra": FastElectraObjective,
+}
 
 
 def pretraining_loss(

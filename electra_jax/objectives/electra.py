@@ -1,4 +1,4 @@
-"""ELECTRA: a generator fills masked positions, the discriminator tells replaced from original.
+"""Replaced-token detection: ELECTRA and the ways of choosing the replacements.
 
     loss = generator_weight * E[-log p_G(x_t | masked x)] over masked positions t
          + discriminator_weight * E[-log p_D(replaced_t | corrupted x)] over all tokens t
@@ -12,99 +12,46 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
 from electra_jax import corruption, losses
-from electra_jax.dropout import dropout_seeds
+from electra_jax.config import ElectraConfig
 from electra_jax.errors import UserError
-from electra_jax.special_ids import SpecialIds
-from electra_jax.vocabulary import predict_tokens
+from electra_jax.flops import discriminator_flops, generator_flops
+from electra_jax.objectives.pretraining import (
+    Inputs,
+    PretrainingObjective,
+    all_positions,
+    detection_metrics,
+    detection_sums,
+    discriminate,
+    generate,
+    prediction_metrics,
+    prediction_sums,
+    sampling_metrics,
+    sampling_uniforms,
+)
+from electra_jax.vocabulary import Predictions, Projection, predict_tokens
 
-# Each random decision of a step has a key of its own: fold_in(step key, one of these).
-_MASKING, _SAMPLING, _GENERATOR_DROPOUT, _DISCRIMINATOR_DROPOUT = range(4)
-
-
-class Inputs(flax.struct.PyTreeNode):
-    """What the loss needs besides parameters.
-
-    Attributes:
-      masked: the batch with its masked positions.
-      row_ids: int [B], a number of its own for each row of the global batch.
-      generator_weights: float32 [B, P], of each masked position; they sum to one.
-      discriminator_weights: float32 [B, L], of each token; they sum to one; 0 at padding.
-    """
-
-    masked: corruption.MaskedBatch
-    row_ids: jax.Array
-    generator_weights: jax.Array
-    discriminator_weights: jax.Array
+Sums = dict[str, jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
-class ElectraObjective:
-    """The objective's numbers; defaults are those of Clark et al. 2020, Table 6.
+class ReplacedTokenDetection(PretrainingObjective):
+    """The discriminator's part; where the replacements come from is for others to say (`fill`).
 
     Attributes:
-      vocab_size: V; samples lie below it.
-      special_ids: the tokenizer's.
-      mask_prob: share of the tokens that are masked.
-      generator_weight, discriminator_weight: weights of the two losses (1 and 50).
-      temperature: the generator's logits are divided by it before sampling.
-      rows_at_once: masked positions whose logits exist at a time, as of
-        `vocabulary.predict_tokens`; None: all.
-
-    Raises:
-      UserError: for a number out of its range.
+      discriminator_weight: of its loss.
     """
 
-    vocab_size: int
-    special_ids: SpecialIds
-    mask_prob: float = 0.15
-    generator_weight: float = 1.0
     discriminator_weight: float = 50.0
-    temperature: float = 1.0
-    rows_at_once: int | None = None
 
-    def __post_init__(self):
-        for name, valid, wanted in (
-            ("mask_prob", lambda value: 0 < value < 1, "lie between 0 and 1"),
-            ("generator_weight", lambda value: value >= 0, "not be negative"),
-            ("discriminator_weight", lambda value: value >= 0, "not be negative"),
-            ("temperature", lambda value: value > 0, "be positive"),
-        ):
-            value = getattr(self, name)
-            # Research code may pass a traced value, to differentiate or map over it.
-            if isinstance(value, int | float) and not valid(value):
-                raise UserError(f"objective.{name}={value} must {wanted}")
-
-    def prepare(
-        self,
-        key: jax.Array,
-        batch: Mapping[str, jax.Array],
-        axis_name: str | None = None,
-        step: jax.Array | int = 0,
-    ) -> Inputs:
-        """Masks a batch: `input_ids` int [B, L], `row_ids` int [B]."""
-        input_ids, row_ids = batch["input_ids"], batch["row_ids"]
-        masked = corruption.mask_tokens(
-            jax.random.fold_in(key, _MASKING),
-            input_ids,
-            row_ids,
-            mask_prob=self.mask_prob,
-            max_masked=corruption.max_masked_positions(input_ids.shape[1], self.mask_prob),
-            pad_id=self.special_ids.pad,
-            cls_id=self.special_ids.cls,
-            sep_id=self.special_ids.sep,
-            mask_id=self.special_ids.mask,
-        )
-        return Inputs(
-            masked=masked,
-            row_ids=row_ids,
-            generator_weights=losses.shares(masked.chosen, axis_name),
-            discriminator_weights=losses.shares(masked.attention_mask, axis_name),
-        )
+    def fill(
+        self, params: Any, inputs: Inputs, key: jax.Array, apply_fn: Callable, deterministic: bool
+    ) -> tuple[jax.Array | float, jax.Array, Sums]:
+        """A weighted loss of the generator, samples int32 [B, P], and sums."""
+        raise NotImplementedError
 
     def loss(
         self,
@@ -114,92 +61,208 @@ class ElectraObjective:
         *,
         apply_fn: Callable,
         deterministic: bool = False,
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+    ) -> tuple[jax.Array, Sums]:
         """The weighted sum of the two losses, and the sums behind the metrics."""
-        masked, row_ids = inputs.masked, inputs.row_ids
-
-        def seeds(purpose):
-            purpose_key = jax.random.fold_in(key, purpose)
-            return None if deterministic else dropout_seeds(purpose_key, row_ids)
-
-        projection = apply_fn(
-            {"params": params},
-            masked.masked_ids,
-            masked.positions,
-            masked.attention_mask,
-            masked.token_type_ids,
-            seeds(_GENERATOR_DROPOUT),
-            method="project",
-        )
-        sampling_key = jax.random.fold_in(key, _SAMPLING)
-        generator_loss, predictions = predict_tokens(
-            projection,
-            masked.labels,
-            inputs.generator_weights,
-            corruption.row_uniforms(sampling_key, row_ids, masked.positions.shape[1:] + (2,)),
-            temperature=self.temperature,
-            rows_at_once=self.rows_at_once,
-        )
-        corrupted_ids, is_replaced = corruption.corrupt(masked, predictions.sampled)
-
-        discriminator_logits = apply_fn(  # [B, L]
-            {"params": params},
-            corrupted_ids,
-            masked.attention_mask,
-            masked.token_type_ids,
-            seeds(_DISCRIMINATOR_DROPOUT),
-            method="discriminate",
-        )
-        replaced_losses = losses.binary_cross_entropy(discriminator_logits, is_replaced)  # [B, L]
-
-        loss = self.generator_weight * generator_loss
-        loss += self.discriminator_weight * (replaced_losses * inputs.discriminator_weights).sum()
-        sums = _generator_sums(masked, predictions)
-        sums |= _discriminator_sums(
-            masked.attention_mask, discriminator_logits, replaced_losses, is_replaced
-        )
+        loss, sampled, sums = self.fill(params, inputs, key, apply_fn, deterministic)
+        corrupted_ids, is_replaced = corruption.corrupt(inputs.masked, sampled)
+        how = {"apply_fn": apply_fn, "deterministic": deterministic}
+        logits = discriminate(params, inputs, corrupted_ids, key, **how)  # [B, L]
+        token_losses = losses.binary_cross_entropy(logits, is_replaced)  # [B, L]
+        loss += self.discriminator_weight * (token_losses * inputs.discriminator_weights).sum()
+        counted = self.judged(inputs.masked)
+        sums = sums | detection_sums(counted, logits, token_losses, is_replaced)
         return loss, jax.lax.stop_gradient(sums)
 
     def summarize(self, sums: Mapping[str, Any]) -> dict[str, float]:
         """Means over everything that was added up; pads and unused slots count nowhere."""
-        mlm_loss = losses.ratio(sums["mlm_loss_sum"], sums["masked_tokens"])
-        disc_loss = losses.ratio(sums["disc_loss_sum"], sums["tokens"])
-        return {
-            "loss": self.generator_weight * mlm_loss + self.discriminator_weight * disc_loss,
-            "mlm_loss": mlm_loss,
-            "mlm_accuracy": losses.ratio(sums["mlm_correct"], sums["masked_tokens"]),
-            "sampled_accuracy": losses.ratio(sums["sampled_correct"], sums["masked_tokens"]),
-            "disc_loss": disc_loss,
-            "disc_accuracy": losses.ratio(sums["disc_correct"], sums["tokens"]),
-            "disc_auc": losses.area_under_curve(
-                sums["replaced_histogram"], sums["original_histogram"]
-            ),
-            "disc_precision": losses.ratio(sums["true_positives"], sums["predicted_replaced"]),
-            "disc_recall": losses.ratio(sums["true_positives"], sums["replaced"]),
-            "replaced_share": losses.ratio(sums["replaced"], sums["tokens"]),
-        }
+        metrics = detection_metrics(sums)
+        return {"loss": self.discriminator_weight * metrics["disc_loss"]} | metrics
 
 
-def _generator_sums(masked, predictions) -> dict[str, jax.Array]:
-    chosen = masked.chosen.astype(jnp.float32)
-    return {
-        "masked_tokens": chosen.sum(),
-        "mlm_loss_sum": (predictions.losses * chosen).sum(),
-        "mlm_correct": (predictions.correct * chosen).sum(),
-        "sampled_correct": ((predictions.sampled == masked.labels) * chosen).sum(),
-    }
+@dataclasses.dataclass(frozen=True)
+class UniformObjective(ReplacedTokenDetection):
+    """Replacements drawn uniformly from the vocabulary; there is no generator.
+
+    Source: `uniform_generator` of the original, special tokens included, as there.
+    """
+
+    model = {"generator_kind": ("none",), "sharing": ("embeddings",)}
+
+    def fill(self, params, inputs, key, apply_fn, deterministic):
+        """As of the base; no loss and no sums."""
+        uniforms = sampling_uniforms(inputs, key, inputs.masked.positions.shape[1])[..., 0]
+        drawn = jnp.minimum((uniforms * self.vocab_size).astype(jnp.int32), self.vocab_size - 1)
+        return 0.0, drawn, {}
+
+    def flops(self, config: ElectraConfig, *, batch_size: int, seq_len: int) -> float:
+        """As of the base."""
+        return 3.0 * discriminator_flops(config, batch_size=batch_size, seq_len=seq_len)
 
 
-def _discriminator_sums(attention_mask, logits, replaced_losses, is_replaced):
-    weights = attention_mask.astype(jnp.float32)
-    predicted = logits > 0
-    return {
-        "tokens": weights.sum(),
-        "disc_loss_sum": (replaced_losses * weights).sum(),
-        "disc_correct": ((predicted == is_replaced) * weights).sum(),
-        "predicted_replaced": (predicted * weights).sum(),
-        "replaced": (is_replaced * weights).sum(),
-        "true_positives": (predicted * is_replaced * weights).sum(),
-        "replaced_histogram": losses.logit_histogram(logits, weights * is_replaced),
-        "original_histogram": losses.logit_histogram(logits, weights * ~is_replaced),
-    }
+@dataclasses.dataclass(frozen=True)
+class ElectraObjective(ReplacedTokenDetection):
+    """Replacements from a generator that is trained beside the discriminator.
+
+    Attributes:
+      generator_weight: of its loss.
+      temperature: the generator's logits are divided by it before sampling.
+      start_temperature, temperature_steps: the temperature begins with this one and comes nearer to
+        `temperature`, in so many steps by a factor of e; None: it stays.
+      disallow_correct: whether the token that was there is never sampled.
+    """
+
+    generator_weight: float = 1.0
+    temperature: float = 1.0
+    start_temperature: float | None = None
+    temperature_steps: int | None = None
+    disallow_correct: bool = False
+
+    def temperature_at(self, step: jax.Array | int, num_rows: int) -> jax.Array | None:
+        """As of the base: T + (T0 - T) exp(-step / steps)."""
+        if self.temperature_steps is None:
+            return None
+        left = jnp.exp(-jnp.asarray(step, jnp.float32) / self.temperature_steps)
+        now = self.temperature + left * (self.start_temperature - self.temperature)
+        return jnp.broadcast_to(now, (num_rows, 1, 1))
+
+    def predict(
+        self,
+        projection: Projection,
+        labels: jax.Array,
+        inputs: Inputs,
+        key: jax.Array,
+    ) -> tuple[jax.Array, Predictions]:
+        """The generator's loss, and what it predicts and samples."""
+        return predict_tokens(
+            projection,
+            labels,
+            inputs.generator_weights,
+            sampling_uniforms(inputs, key, labels.shape[1]),
+            temperature=self.temperature if inputs.temperature is None else inputs.temperature,
+            disallow_correct=self.disallow_correct,
+            rows_at_once=self.rows_at_once,
+        )
+
+    def fill(self, params, inputs, key, apply_fn, deterministic):
+        """As of the base."""
+        how = {"apply_fn": apply_fn, "deterministic": deterministic}
+        projection = generate(params, inputs, key, **how)
+        masked = inputs.masked
+        loss, predictions = self.predict(projection, masked.labels, inputs, key)
+        sums = prediction_sums(masked.chosen, predictions, masked.labels)
+        return self.generator_weight * loss, predictions.sampled, sums
+
+    def summarize(self, sums: Mapping[str, Any]) -> dict[str, float]:
+        """As of the base."""
+        detected = super().summarize(sums)
+        predicted = prediction_metrics(sums)
+        loss = self.generator_weight * predicted["mlm_loss"] + detected["loss"]
+        return detected | predicted | sampling_metrics(sums) | {"loss": loss}
+
+    def flops(self, config: ElectraConfig, *, batch_size: int, seq_len: int) -> float:
+        """As of the base."""
+        sizes = {"batch_size": batch_size, "seq_len": seq_len}
+        predicted = self.max_masked(seq_len)
+        return 3.0 * (
+            generator_flops(config, predicted=predicted, **sizes)
+            + discriminator_flops(config, **sizes)
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Electra15Objective(ElectraObjective):
+    """ELECTRA 15 %: the discriminator judges the masked positions alone.
+
+    Source: Clark et al. 2020, section 3.5 and Table 5.
+    """
+
+    def judged(self, masked: corruption.MaskedBatch) -> jax.Array:
+        """As of the base."""
+        return corruption.chosen_tokens(masked)
+
+
+@dataclasses.dataclass(frozen=True)
+class TwoTowerObjective(ElectraObjective):
+    """Replacements from two encoders, one reading to each side of a position.
+
+    Such a generator needs no [MASK]: it reads the text itself, and learns from all its tokens.
+    Source: `two_tower_generator` of the original; Clark et al. 2020b (Electric), section 2.3.
+    """
+
+    model = {"generator_kind": ("two_towers",)}
+
+    def predicted(self, masked: corruption.MaskedBatch) -> jax.Array:
+        """As of the base; every position but special tokens."""
+        return masked.candidates
+
+    def predict_all(
+        self, params, inputs, key, apply_fn, deterministic
+    ) -> tuple[jax.Array, Predictions]:
+        """The generator's loss over all positions, and its predictions [B, L]."""
+        ids = inputs.masked.input_ids
+        where = {"positions": all_positions(inputs), "reads": ids}
+        how = {"apply_fn": apply_fn, "deterministic": deterministic}
+        projection = generate(params, inputs, key, **where, **how)
+        return self.predict(projection, ids, inputs, key)
+
+    def fill(self, params, inputs, key, apply_fn, deterministic):
+        """As of the base."""
+        masked = inputs.masked
+        loss, predictions = self.predict_all(params, inputs, key, apply_fn, deterministic)
+        sampled = jnp.take_along_axis(predictions.sampled, masked.positions, axis=1)
+        sums = prediction_sums(masked.candidates, predictions, masked.input_ids)
+        return self.generator_weight * loss, sampled, sums
+
+    def flops(self, config: ElectraConfig, *, batch_size: int, seq_len: int) -> float:
+        """As of the base."""
+        sizes = {"batch_size": batch_size, "seq_len": seq_len}
+        return 3.0 * (
+            generator_flops(config, predicted=seq_len, **sizes)
+            + discriminator_flops(config, **sizes)
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class FastElectraObjective(ElectraObjective):
+    """Replacements from a generator that was trained before and stays as it is.
+
+    With `start_temperature` above 1 they grow harder as training goes on. Source: Dong et al. 2024
+    (Fast-ELECTRA); with temperature 1 the second stage of "two-stage" training of Clark et al.
+    2020, section 3.2.
+    """
+
+    model = {"sharing": ("apart", "none")}
+    frozen = ("^generator_",)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.generator_weight != 1.0:
+            raise UserError(
+                f"objective.generator_weight={self.generator_weight}, but the generator of "
+                "'fast_electra' is not trained: leave it out"
+            )
+
+    def fill(self, params, inputs, key, apply_fn, deterministic):
+        """As of the base; no loss, and no dropout in the generator."""
+        del deterministic
+        fixed = jax.lax.stop_gradient(params)
+        projection = generate(fixed, inputs, key, apply_fn=apply_fn, deterministic=True)
+        masked = inputs.masked
+        _, predictions = self.predict(projection, masked.labels, inputs, key)
+        return (
+            0.0,
+            predictions.sampled,
+            prediction_sums(masked.chosen, predictions, masked.labels),
+        )
+
+    def summarize(self, sums: Mapping[str, Any]) -> dict[str, float]:
+        """As of the base; the loss is the discriminator's alone."""
+        metrics = super().summarize(sums)
+        return metrics | {"loss": self.discriminator_weight * metrics["disc_loss"]}
+
+    def flops(self, config: ElectraConfig, *, batch_size: int, seq_len: int) -> float:
+        """As of the base; the generator runs forward alone."""
+        sizes = {"batch_size": batch_size, "seq_len": seq_len}
+        predicted = self.max_masked(seq_len)
+        forward = generator_flops(config, predicted=predicted, **sizes)
+        return forward + 3.0 * discriminator_flops(config, **sizes)

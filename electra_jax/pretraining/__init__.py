@@ -51,7 +51,8 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: Path | str) -
     workdir, train = Path(workdir), config.train
     setup = set_up(config)
     begun = any((workdir / "checkpoints").glob("[0-9]*"))
-    params = None if begun or config.init_from is None else warm_params(config, setup)
+    is_warm = config.init_from is not None or config.generator_from is not None
+    params = warm_params(config, setup) if is_warm and not begun else None
     with contextlib.ExitStack() as on_exit:
         on_exit.enter_context(locked(workdir))
         checkpointer, start = open_run(
@@ -197,7 +198,7 @@ def train_from(run: Run, position: Position, should_stop: Callable[[int], bool])
             num_steps=train.num_train_steps,
             window=position.window,
             raise_if_skipped=train.on_nonfinite != "skip",
-            flops_per_step=flops_per_step(config, setup.model.config),
+            flops_per_step=flops_per_step(config, setup),
             peak_flops=parallel.peak_flops(setup.mesh),
         )
 

@@ -12,17 +12,15 @@ import numpy as np
 import optax
 
 from electra_jax import parallel, run_config
-from electra_jax.config import ElectraConfig
-from electra_jax.corruption import max_masked_positions
 from electra_jax.data import Corpus, TokenBatches, documentation_corpus
-from electra_jax.flops import train_step_flops
+from electra_jax.data.tokenization import continues_word
 from electra_jax.modeling import Electra
 from electra_jax.objectives import Objective
 from electra_jax.optimizer import learning_rate_schedule, make_optimizer
 from electra_jax.pretrained import load_pretrained
 from electra_jax.run_directory import open_devices, say
 from electra_jax.train_state import TrainState, create_train_state, init_params
-from electra_jax.warm_start import start_params
+from electra_jax.warm_start import generator_params, start_params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,23 +64,38 @@ def set_up(config: ml_collections.ConfigDict) -> Setup:
         num_tokens=batches.num_tokens,
         device_bytes=parallel.memory_of_a_device(mesh),
     )
+    objective = run_config.make_objective(
+        config,
+        corpus.vocab_size,
+        corpus.special_ids,
+        rows_at_once=choices.rows_at_once,
+        continues_word=(
+            continues_word(corpus.tokenizer()) if config.objective.masking == "words" else None
+        ),
+    )
     return Setup(
         mesh=mesh,
         model=Electra(model_config),
-        objective=run_config.make_objective(
-            config, corpus.vocab_size, corpus.special_ids, rows_at_once=choices.rows_at_once
-        ),
+        objective=objective,
         schedule=learning_rate_schedule(
             config.optimizer.learning_rate, config.optimizer.warmup_steps, num_train_steps
         ),
-        tx=make_optimizer(num_train_steps=num_train_steps, **config.optimizer),
+        tx=make_optimizer(
+            num_train_steps=num_train_steps,
+            frozen=getattr(objective, "frozen", ()),
+            **config.optimizer,
+        ),
         corpus=corpus,
         batches=batches,
         held_out=make_batches(config, corpus, "validation"),
         platform=platform,
         choices=choices,
         description={
-            "config": config.to_dict() | {"model": dataclasses.asdict(model_config)},
+            "config": config.to_dict()
+            | {
+                "model": dataclasses.asdict(model_config),
+                "objective": {"name": config.objective.name} | run_config.objective_numbers(config),
+            },
             "corpus": {"fingerprint": corpus.fingerprint, "path": str(corpus.path)},
         },
     )
@@ -121,18 +134,32 @@ def make_batches(config: ml_collections.ConfigDict, corpus: Corpus, split: str) 
 
 
 def warm_params(config: ml_collections.ConfigDict, setup: Setup) -> Any:
-    """The parameters of `init_from`, and drawn ones where it has none; says what is drawn.
+    """The parameters of `init_from` and `generator_from`, and drawn ones where they have none.
+
+    Says what is drawn.
 
     Raises:
       UserError: if there is no model, or it does not fit the one to train or its corpus.
     """
-    pretrained = load_pretrained(config.init_from, what="init_from")
     # Scanned layers have the same parameters and compile faster.
     model = Electra(dataclasses.replace(setup.model.config, scan_layers=True))
     init_key, _ = jax.random.split(jax.random.key(config.seed))
     fresh = init_params(init_key, model=model, seq_len=8)
-    params, notes = start_params(pretrained, setup.model.config, fresh, setup.corpus.tokenizer())
-    say("\n".join([f"Starting from {config.init_from}.", *notes]))
+    params, tokenizer = fresh, setup.corpus.tokenizer()
+    if config.init_from is not None:
+        pretrained = load_pretrained(config.init_from, what="init_from")
+        params, notes = start_params(
+            pretrained,
+            setup.model.config,
+            fresh,
+            tokenizer,
+            given=config.generator_from is not None,
+        )
+        say("\n".join([f"Starting from {config.init_from}.", *notes]))
+    if config.generator_from is not None:
+        pretrained = load_pretrained(config.generator_from, what="generator_from")
+        params = params | generator_params(pretrained, setup.model.config, fresh, tokenizer)
+        say(f"The generator is that of {config.generator_from}.")
     return jax.tree.map(np.asarray, params)
 
 
@@ -142,12 +169,10 @@ def fresh_state(config: ml_collections.ConfigDict, setup: Setup) -> TrainState:
     return create_train_state(key, setup.model, setup.tx, seq_len=config.data.seq_len)
 
 
-def flops_per_step(config: ml_collections.ConfigDict, model: ElectraConfig) -> float:
+def flops_per_step(config: ml_collections.ConfigDict, setup: Setup) -> float:
     """Matrix-product operations of one update."""
-    seq_len = config.data.seq_len
-    max_masked = max_masked_positions(seq_len, config.objective.mask_prob)
-    return train_step_flops(
-        model, batch_size=config.train.batch_size, seq_len=seq_len, max_masked=max_masked
+    return setup.objective.flops(
+        setup.model.config, batch_size=config.train.batch_size, seq_len=config.data.seq_len
     )
 
 
