@@ -18,7 +18,7 @@ from electra_jax.errors import UserError
 
 
 def add_inference(verbs) -> None:
-    """Adds `detect`, `fill-mask`, `embed` and `serve`."""
+    """Adds `detect`, `fill-mask`, `score`, `embed` and `serve`."""
     parser = _add(verbs, "detect", "say which tokens of a text look replaced", _detect)
     parser.add_argument("text", nargs="?", metavar="TEXT", help="the text")
     _add_file(parser)
@@ -31,6 +31,17 @@ def add_inference(verbs) -> None:
     parser.add_argument("text", nargs="?", metavar="TEXT", help="the text, with [MASK] in it")
     _add_file(parser)
     parser.add_argument("--top-k", type=int, default=5, metavar="K", help="guesses a mask (5)")
+    parser = _add(verbs, "score", "say how usual texts are, by a model of Electric", _score)
+    parser.add_argument("file", metavar="FILE", help="a text a line; -: stdin")
+    parser.add_argument(
+        "--rerank",
+        action="store_true",
+        help='FILE holds lists of hypotheses: a line {"texts": [...], "scores": [...]} each, whose '
+        "scores, higher for better, may be left out",
+    )
+    parser.add_argument(
+        "--weight", type=float, default=1.0, metavar="X", help="of the model beside scores (1)"
+    )
     parser = _add(verbs, "embed", "write the encoder's vectors of texts", _embed)
     parser.add_argument("--file", required=True, metavar="FILE", help="a text a line; -: stdin")
     parser.add_argument(
@@ -154,6 +165,36 @@ def _fill_mask(arguments: argparse.Namespace) -> None:
         if isinstance(masks, UserError):
             masks = {"error": problems[number] or str(masks)}
         print(json.dumps(masks, ensure_ascii=False))
+
+
+def _score(arguments: argparse.Namespace) -> None:
+    from electra_jax.reranking import read_hypotheses, rerank
+
+    model = _model(arguments)
+    arguments.text = None
+    lines = _texts(arguments)
+    if not arguments.rerank:
+        problems: list[str] = []
+
+        def texts() -> Iterator[str]:
+            for text, problem in lines:
+                problems.append(problem)
+                yield text
+
+        for number, score in enumerate(model.score(texts(), strict=False)):
+            if isinstance(score, UserError):
+                print(json.dumps({"error": problems[number] or str(score)}, ensure_ascii=False))
+            else:
+                print(json.dumps({"score": round(score, 4)}))
+        return
+    for number, (line, problem) in enumerate(lines, start=1):
+        where = f"{arguments.file}:{number}"
+        if problem:
+            raise UserError(f"{where}: {problem}")
+        texts, scores = read_hypotheses(line, where=where)
+        order, totals = rerank(list(model.score(texts)), scores, weight=arguments.weight)
+        answer = {"best": texts[order[0]], "order": order, "scores": totals}
+        print(json.dumps(answer, ensure_ascii=False))
 
 
 def _embed(arguments: argparse.Namespace) -> None:

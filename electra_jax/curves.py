@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
-# Panels: (metric, title).
+# Panels: (metric, title). Of those that a run has, the first four are drawn.
 _PANELS = (
     ("mlm_loss", "Generator: masked-language-model loss"),
     ("disc_loss", "Discriminator: replaced-token loss"),
     ("disc_auc", "Discriminator: area under the ROC curve"),
+    ("encoder_loss", "Encoder: loss of its language model"),
     ("mlm_accuracy", "Generator: accuracy at masked positions"),
+    ("encoder_accuracy", "Encoder: accuracy at masked positions"),
 )
 
 
@@ -30,7 +32,7 @@ def draw_curves(
       rows: of `metrics.jsonl`.
       path: of the picture.
       title: above it.
-      panels: (metric, title) of at most four panels.
+      panels: (metric, title) of panels.
     """
     from matplotlib.figure import Figure
 
@@ -38,7 +40,8 @@ def draw_curves(
     figure.suptitle(title)
     styles = (("train", "training", "C0"), ("eval", "held out", "C1"))
     last = max((row["step"] for row in rows), default=1)
-    for axes, panel in zip(figure.subplots(2, 2).flat, [*panels, None, None, None], strict=False):
+    panels = [panel for panel in panels if any(panel[0] in row for row in rows)]
+    for axes, panel in zip(figure.subplots(2, 2).flat, [*panels, *[None] * 4], strict=False):
         if panel is None:
             axes.set_axis_off()
             continue

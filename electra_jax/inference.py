@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,12 @@ import numpy as np
 from electra_jax import parallel
 from electra_jax.config import ElectraConfig
 from electra_jax.errors import UserError
+from electra_jax.inference_steps import (
+    discriminate_rows,
+    embed_rows,
+    generate_rows,
+    score_rows,
+)
 from electra_jax.layers import unstack_layers
 from electra_jax.modeling import Electra
 from electra_jax.pretrained import Pretrained, load_pretrained
@@ -53,35 +59,6 @@ class Detection:
         rounded = [round(float(p), 6) for p in self.probabilities]
         answer = {"tokens": self.tokens, "probabilities": rounded}
         return answer | ({"note": self.note} if self.note else {})
-
-
-def discriminate_rows(params: Any, batch: Mapping[str, jax.Array], *, apply_fn, pad: int):
-    """Probabilities of having been replaced: float32 [B, L] of `input_ids` int [B, L]."""
-    ids = jnp.asarray(batch["input_ids"], jnp.int32)
-    logits = apply_fn({"params": params}, ids, ids != pad, method="discriminate")
-    return jax.nn.sigmoid(logits)
-
-
-def generate_rows(params: Any, batch: Mapping[str, jax.Array], *, apply_fn, pad: int, top_k: int):
-    """The K likeliest pieces at `positions` int [B, P]: `probabilities` and `ids`, [B, P, K]."""
-    ids = jnp.asarray(batch["input_ids"], jnp.int32)
-    positions = jnp.asarray(batch["positions"], jnp.int32)
-    logits = apply_fn({"params": params}, ids, positions, ids != pad, method="generate")
-    probabilities, ids = jax.lax.top_k(jax.nn.softmax(logits), top_k)
-    return {"probabilities": probabilities, "ids": ids}
-
-
-def embed_rows(params: Any, batch: Mapping[str, jax.Array], *, apply_fn, pad: int, pooling: str):
-    """Hidden states: float32 [B, L, D] ("tokens"), or [B, D], the mean of all or that of [CLS]."""
-    ids = jnp.asarray(batch["input_ids"], jnp.int32)
-    mask = ids != pad
-    hidden = apply_fn({"params": params}, ids, mask, method="encode").astype(jnp.float32)
-    if pooling == "tokens":
-        return hidden
-    if pooling == "cls":
-        return hidden[:, 0]
-    weights = mask / mask.sum(axis=1, keepdims=True)
-    return jnp.einsum("bl,bld->bd", weights, hidden, precision=jax.lax.Precision.HIGHEST)
 
 
 class Placed(NamedTuple):
@@ -272,6 +249,40 @@ class TextModel:
                     ]
                     for k, ids in enumerate(output["ids"][:count])
                 ]
+
+    def score(self, texts: Iterable[str], *, strict: bool = True) -> Iterator[float | UserError]:
+        """Pseudo-log-likelihood of each text, in nats: higher where it is more usual.
+
+        Clark et al. 2020b: the sum of -E(x)_t over its tokens. Not normalised over texts: compare
+        texts that say one thing, such as the hypotheses of a recogniser.
+
+        Args:
+          texts: read as they are needed.
+          strict: False: a text with no or too many tokens gives the error instead of raising it.
+
+        Raises:
+          UserError: if the model was not trained as Electric, or for such a text.
+        """
+        objective = self.pretrained.metadata.get("config", {}).get("objective", {}).get("name")
+        if objective != "electric":
+            raise UserError(
+                f"the model was trained with objective.name={objective!r}, whose outputs are no "
+                "energies: train one with --config.objective.name=electric"
+            )
+        ids = self.pretrained.tokenizer.special_ids
+        step = self._step(score_rows, special=(ids.pad, ids.cls, ids.sep, ids.mask))
+        for chunk in self._chunks(texts):
+            rows = [np.array(row) for row in self.pretrained.tokenizer.encode_batch(chunk)]
+            fits = [0 < len(row) <= self.max_tokens for row in rows]
+            scores = iter(self._run(step, [r for r, ok in zip(rows, fits, strict=True) if ok]))
+            for text, row, ok in zip(chunk, rows, fits, strict=True):
+                problem = UserError(
+                    f"text {text[:60]!r} has {len(row):,} tokens, and the model scores 1 to "
+                    f"{self.max_tokens:,}: shorten it"
+                )
+                if strict and not ok:
+                    raise problem
+                yield float(next(scores)) if ok else problem
 
     def _with_masks(self, text: str) -> np.ndarray | UserError:
         """A text's ids, [MASK] among them, or what is wrong with it."""

@@ -231,6 +231,14 @@ def open_writers(
     return WriterList([*writers, ConsoleWriter(num_steps=num_steps, first_step=start)])
 
 
+# What objectives report, in words.
+_LOSSES = {
+    "mlm_loss": "generator loss",
+    "encoder_loss": "encoder loss",
+    "disc_loss": "discriminator loss",
+}
+
+
 def say(text: str) -> None:
     """Prints in the one process that writes logs."""
     if processes.is_main():
@@ -251,12 +259,16 @@ def summarize_run(workdir: Path) -> str:
     lines = [
         "",
         f"Trained {last['step']:,} steps.",
-        f"  generator loss      {number(first['mlm_loss'])} -> {number(last['mlm_loss'])} "
-        f"(held out {number(held_out['mlm_loss'])})",
-        f"  discriminator loss  {number(first['disc_loss'])} -> {number(last['disc_loss'])} "
-        f"(held out {number(held_out['disc_loss'])})",
-        f"  discriminator AUC   {number(held_out['disc_auc'])} held out (0.5 is chance, 1 perfect)",
     ]
+    lines += [
+        f"  {what:18}  {number(first[name])} -> {number(last[name])} "
+        f"(held out {number(held_out[name])})"
+        for name, what in _LOSSES.items()
+        if name in last
+    ]
+    if "disc_auc" in last:
+        auc = number(held_out["disc_auc"])
+        lines.append(f"  discriminator AUC   {auc} held out (0.5 is chance, 1 perfect)")
     if skipped:
         lines.append(f"  steps left out      {skipped} (loss or gradient not finite)")
     lines += [

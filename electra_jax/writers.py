@@ -141,6 +141,7 @@ class ConsoleWriter(MetricWriter):
 _COLUMNS = (
     ("loss", "loss", "{:.3f}"),
     ("mlm_loss", "mlm", "{:.3f}"),
+    ("encoder_loss", "encoder", "{:.3f}"),
     ("disc_loss", "disc", "{:.4f}"),
     ("disc_auc", "auc", "{:.3f}"),
     # Of fine-tuning, in percent.

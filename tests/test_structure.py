@@ -39,6 +39,7 @@ LAYERS = (
         "run_config",
     )
     + ("run_directory", "pretrained", "warm_start", "tensorflow_checkpoint", "convert"),
+    ("inference_steps", "reranking"),
     ("pretraining", "finetuning", "inference", "detection_page", "command_line"),
     ("service",),
     ("cli", "cli_inference"),

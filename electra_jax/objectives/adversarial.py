@@ -79,7 +79,7 @@ class AdversarialObjective(ElectraObjective):
         loss += self.generator_weight * (policy_loss + baseline_loss)
         chosen = masked.chosen.astype(jnp.float32)
         sums = prediction_sums(masked.chosen, predictions, masked.labels)
-        sums |= detection_sums(self.judged(masked), logits, token_losses, is_replaced)
+        sums |= detection_sums(masked, self.judged(masked), logits, token_losses, is_replaced)
         sums |= {
             "reward_sum": (rewards * chosen).sum(),
             "baseline_sum": (baselines * chosen).sum(),

@@ -69,8 +69,8 @@ class ReplacedTokenDetection(PretrainingObjective):
         logits = discriminate(params, inputs, corrupted_ids, key, **how)  # [B, L]
         token_losses = losses.binary_cross_entropy(logits, is_replaced)  # [B, L]
         loss += self.discriminator_weight * (token_losses * inputs.discriminator_weights).sum()
-        counted = self.judged(inputs.masked)
-        sums = sums | detection_sums(counted, logits, token_losses, is_replaced)
+        masked = inputs.masked
+        sums |= detection_sums(masked, self.judged(masked), logits, token_losses, is_replaced)
         return loss, jax.lax.stop_gradient(sums)
 
     def summarize(self, sums: Mapping[str, Any]) -> dict[str, float]:

@@ -76,7 +76,7 @@ class ElectricObjective(TwoTowerObjective):
         loss = self.generator_weight * loss
         loss += self.discriminator_weight * (token_losses * inputs.discriminator_weights).sum()
         sums = prediction_sums(masked.candidates, predictions, masked.input_ids)
-        sums |= detection_sums(masked.candidates, logits, token_losses, is_noise)
+        sums |= detection_sums(masked, masked.candidates, logits, token_losses, is_noise)
         return loss, jax.lax.stop_gradient(sums)
 
 

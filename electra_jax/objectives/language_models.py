@@ -177,10 +177,9 @@ class AllTokensMlmObjective(ElectraObjective):
         copied = jnp.where(is_replaced, -jnp.inf, jax.nn.log_sigmoid(-logits))
         of_tokens = -jnp.logaddexp(copied, jax.nn.log_sigmoid(logits) - from_table)  # [B, L]
         loss += self.discriminator_weight * (of_tokens * inputs.discriminator_weights).sum()
-        counted = masked.attention_mask
         gates = losses.binary_cross_entropy(logits, is_replaced)
-        sums |= detection_sums(counted, logits, gates, is_replaced)
-        sums["encoder_loss_sum"] = (of_tokens * counted).sum()
+        sums |= detection_sums(masked, masked.attention_mask, logits, gates, is_replaced)
+        sums["encoder_loss_sum"] = (of_tokens * masked.attention_mask).sum()
         return loss, jax.lax.stop_gradient(sums)
 
     def summarize(self, sums: Mapping[str, Any]) -> dict[str, float]:

@@ -257,13 +257,18 @@ def prediction_sums(
 
 
 def detection_sums(
-    counted: jax.Array, logits: jax.Array, token_losses: jax.Array, is_replaced: jax.Array
+    masked: corruption.MaskedBatch,
+    judged: jax.Array,
+    logits: jax.Array,
+    token_losses: jax.Array,
+    is_replaced: jax.Array,
 ) -> dict[str, jax.Array]:
-    """Counts of a discriminator, over the tokens bool [B, L] that count."""
-    weights = counted.astype(jnp.float32)
+    """Counts of a discriminator over the tokens that it judges; all arrays [B, L]."""
+    weights = judged.astype(jnp.float32)
     predicted = logits > 0
     return {
-        "tokens": weights.sum(),
+        "tokens": masked.attention_mask.sum(dtype=jnp.float32),
+        "judged_tokens": weights.sum(),
         "disc_loss_sum": (token_losses * weights).sum(),
         "disc_correct": ((predicted == is_replaced) * weights).sum(),
         "predicted_replaced": (predicted * weights).sum(),
@@ -290,10 +295,10 @@ def sampling_metrics(sums: Mapping[str, Any]) -> dict[str, float]:
 def detection_metrics(sums: Mapping[str, Any]) -> dict[str, float]:
     """Means of `detection_sums`."""
     return {
-        "disc_loss": losses.ratio(sums["disc_loss_sum"], sums["tokens"]),
-        "disc_accuracy": losses.ratio(sums["disc_correct"], sums["tokens"]),
+        "disc_loss": losses.ratio(sums["disc_loss_sum"], sums["judged_tokens"]),
+        "disc_accuracy": losses.ratio(sums["disc_correct"], sums["judged_tokens"]),
         "disc_auc": losses.area_under_curve(sums["replaced_histogram"], sums["original_histogram"]),
         "disc_precision": losses.ratio(sums["true_positives"], sums["predicted_replaced"]),
         "disc_recall": losses.ratio(sums["true_positives"], sums["replaced"]),
-        "replaced_share": losses.ratio(sums["replaced"], sums["tokens"]),
+        "replaced_share": losses.ratio(sums["replaced"], sums["judged_tokens"]),
     }
