@@ -79,6 +79,9 @@ def get_config(platform: str = "") -> config_dict.ConfigDict:
     data.path = config_dict.placeholder(str)  # a corpus directory; None: the default corpus
     data.default_vocab_size = 8192  # of the default corpus
     data.seq_len = 128
+    # Later rows of another length, ((first_step, seq_len, batch_size), ...): ((900_000, 512, 32),)
+    # trains the last steps of a million on long rows. Evaluations stay at data.seq_len.
+    data.phases = ()
     # The corpus on the device, which then cuts the rows; None: on one GPU where it fits easily.
     data.on_device = config_dict.placeholder(bool)
     data.example_format = "segments"  # two segments, as the original; or packed: no padding

@@ -145,7 +145,8 @@ class StepLog:
       tokens: name of the sum that counts tokens, for the speed.
       window: sums of the row under way, from a checkpoint.
       raise_if_skipped: whether a step that was not finite ends the run.
-      flops_per_step, peak_flops: for the utilisation; None: not known.
+      flops_of: operations of a step, counted from 0; None: not known. For the utilisation.
+      peak_flops: of all devices, a second; None: not known.
     """
 
     def __init__(
@@ -158,7 +159,7 @@ class StepLog:
         tokens: str = "tokens",
         window: Mapping[str, Any] | None = None,
         raise_if_skipped: bool = True,
-        flops_per_step: float | None = None,
+        flops_of: Callable[[int], float] | None = None,
         peak_flops: float | None = None,
     ):
         self.writer = writer
@@ -166,7 +167,7 @@ class StepLog:
         self._summarize, self._learning_rate = summarize, learning_rate
         self._num_steps, self._tokens = num_steps, tokens
         self._raise_if_skipped = raise_if_skipped
-        self._utilisation = flops_per_step / peak_flops if flops_per_step and peak_flops else None
+        self._flops_of, self._peak_flops = flops_of, peak_flops
         self._pending: collections.deque = collections.deque()
         self._clock, self._timed_steps = time.perf_counter(), 0
 
@@ -243,6 +244,7 @@ class StepLog:
             "tokens_per_second": float(window[self._tokens]) / steps * steps_per_second,
             "eta_seconds": (self._num_steps - step) / steps_per_second,
         }
-        if self._utilisation is not None:
-            row["model_flops_utilisation"] = self._utilisation * steps_per_second
+        if self._flops_of is not None and self._peak_flops is not None:
+            utilisation = self._flops_of(step - 1) * steps_per_second / self._peak_flops
+            row["model_flops_utilisation"] = utilisation
         self.writer.write(step, "train", row)

@@ -297,7 +297,8 @@ class ParallelStep:
                 out_axes=None,
                 devices=list(mesh.devices.flat),
             )
-        self._compiled, self._compiled_for = None, None
+        # Programs by the shapes that they are for; the last one is asked about its memory.
+        self._compiled: dict[Any, Any] = {}
 
     def compile(self, state: Any, batch: Mapping[str, np.ndarray]) -> None:
         """Compiles for these shapes now, instead of at the first call.
@@ -307,13 +308,13 @@ class ParallelStep:
           batch: arrays like this process's rows; only their shapes and dtypes count.
         """
         lowered = self._jitted.lower(state, self._shapes(batch), *self._resident)
-        self._compiled, self._compiled_for = lowered.compile(), _shapes_of(batch)
+        self._compiled[_shapes_of(batch)] = self._last = lowered.compile()
 
     def memory_needed(self) -> dict[str, int]:
         """Bytes on each device, by the compiled program: `given` (state and batch) and `temporary`;
         {} where the compiler does not say.
         """
-        analysis = self._compiled.memory_analysis() if self._compiled is not None else None
+        analysis = self._last.memory_analysis() if self._compiled else None
         if analysis is None:
             return {}
         given = analysis.argument_size_in_bytes
@@ -322,15 +323,14 @@ class ParallelStep:
 
     def memory_reused(self) -> int:
         """Bytes of the state that the compiled program overwrites with the new one."""
-        return self._compiled.memory_analysis().alias_size_in_bytes
+        return self._last.memory_analysis().alias_size_in_bytes
 
     def compiled_text(self) -> str:
         """The compiled program, to look for collectives in."""
-        return self._compiled.as_text()
+        return self._last.as_text()
 
     def __call__(self, state: Any, batch: Mapping[str, np.ndarray]) -> Any:
-        is_known = self._compiled_for is not None and _shapes_of(batch) == self._compiled_for
-        run = self._compiled if is_known else self._jitted
+        run = self._compiled.get(_shapes_of(batch), self._jitted)
         return run(state, self._place(batch), *self._resident)
 
     def _place(self, batch):
@@ -357,8 +357,8 @@ class ParallelStep:
         }
 
 
-def _shapes_of(batch: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
-    return {name: np.shape(rows) for name, rows in batch.items()}
+def _shapes_of(batch: Mapping[str, np.ndarray]) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    return tuple((name, np.shape(rows)) for name, rows in sorted(batch.items()))
 
 
 def parallelize(

@@ -25,35 +25,6 @@ PLATFORM_DEFAULTS = {
 }
 LAYER_LOOPS = {"unrolled": False, "scanned": True}
 
-# Fields that may differ when a run is resumed: they change where and how often things happen, or
-# how far the run goes, not what it computes up to there (num_train_steps stretches the schedule:
-# said aloud). "data.path" may differ because the corpus's fingerprint must not.
-MAY_CHANGE = (
-    "platform",
-    "name",
-    "data.path",
-    "data.default_vocab_size",
-    "data.on_device",
-    "model.dtype",
-    "model.scan_layers",
-    "model.attention",
-    "model.remat",
-    "objective.rows_at_once",
-    "parallel.",
-    "logging.",
-    "train.num_train_steps",
-    "train.num_microbatches",
-    "train.steps_per_call",
-    "train.log_every",
-    "train.eval_every",
-    "train.eval_batches",
-    "train.checkpoint_every",
-    "train.keep_checkpoints",
-    "train.keep_checkpoint_every",
-    "train.on_nonfinite",
-    "train.max_rollbacks",
-)
-
 
 def _positive(value: Any) -> bool:
     return value > 0
@@ -139,14 +110,24 @@ def check_values(config: ml_collections.ConfigDict) -> None:
             "logging.wandb=True but wandb is not installed: pip install wandb, or leave it off"
         )
     check_calls(config)
+    for number, phase in enumerate(config.data.phases):
+        if len(phase) != 3:
+            raise UserError(
+                f"data.phases[{number}]={phase!r} must be (first_step, seq_len, batch_size)"
+            )
     dry = config.copy_and_resolve_references()
     dry.model.attention = "auto"  # what a GPU can do is asked of the GPU's config
     model = model_config(dry, "cpu", vocab_size=1)
-    if config.data.seq_len > model.max_positions:
-        raise UserError(
-            f"data.seq_len={config.data.seq_len} is longer than "
-            f"model.max_positions={model.max_positions}: shorten the one or raise the other"
-        )
+    lengths = {"data.seq_len": config.data.seq_len} | {
+        f"data.phases[{number}]: seq_len": phase[1]
+        for number, phase in enumerate(config.data.phases)
+    }
+    for name, length in lengths.items():
+        if length > model.max_positions:
+            raise UserError(
+                f"{name}={length} is longer than model.max_positions={model.max_positions}: "
+                "shorten the one or raise the other"
+            )
 
 
 def _check_fields(
@@ -271,8 +252,11 @@ def choices(
     if rows is None:
         # Several devices would add up their parts of the table's gradient once for each part.
         rows = 512 if one_gpu else 0
-    fits = device_bytes is not None and 4 * num_tokens <= device_bytes / 8
+    phases = bool(config.data.phases)
+    fits = not phases and device_bytes is not None and 4 * num_tokens <= device_bytes / 8
     on_device = config.data.on_device
+    if on_device and phases:
+        raise UserError("data.on_device=True: not with data.phases: use None, or no phases")
     if on_device and num_tokens >= 2**31:
         raise UserError(
             f"data.on_device=True: the corpus has {num_tokens:,} tokens, and a device finds its "
@@ -349,51 +333,3 @@ def objective_numbers(config: ml_collections.ConfigDict) -> dict[str, Any]:
     # None: the objective's own default.
     own = {field.name: field.default for field in dataclasses.fields(chosen)}
     return {name: own[name] if value is None else value for name, value in numbers.items()}
-
-
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Fields that differ between two nested configs: {"train.batch_size": (before, now)}."""
-    before, now = flatten(before), flatten(now)
-    names = sorted(before.keys() | now.keys())
-    pairs = {name: (before.get(name), now.get(name)) for name in names}
-    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
-
-
-def check_same_run(
-    before: Mapping[str, Any],
-    now: Mapping[str, Any],
-    workdir: Any,
-    may_change: tuple[str, ...] = MAY_CHANGE,
-    data_fields: str = "data.path",
-) -> list[str]:
-    """Compares the description of the run a workdir holds with that of the run asked for.
-
-    Args:
-      before, now: {"config": nested config, "corpus": {"fingerprint": ...}}.
-      may_change: beginnings of the names of fields that may differ.
-      data_fields: those that the fingerprint follows from.
-
-    Returns:
-      A line for each difference that is allowed.
-
-    Raises:
-      UserError: for another corpus, model, objective, optimiser or data order, naming both values.
-    """
-    notes = []
-    for name, (old, new) in differences(before["config"], now["config"]).items():
-        if name not in flatten(before["config"]):
-            continue  # a field that this program has and the one before had not
-        if not name.startswith(may_change):
-            raise UserError(
-                f"{name.removeprefix('trial.')}={new!r}, but the run in {workdir} has {old!r}: "
-                "restore the value, or "
-                "choose another --workdir"
-            )
-        notes.append(f"{name}: {old!r} before, {new!r} now")
-    old, new = before["corpus"]["fingerprint"], now["corpus"]["fingerprint"]
-    if old != new:
-        raise UserError(
-            f"{data_fields}: the fingerprint is {new[:12]}, but the run in {workdir} began on "
-            f"{old[:12]}: give it what it began on, or choose another --workdir"
-        )
-    return notes

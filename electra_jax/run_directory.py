@@ -14,7 +14,7 @@ from typing import Any
 
 import ml_collections
 
-from electra_jax import parallel, processes, run_config
+from electra_jax import parallel, processes, same_run
 from electra_jax.checkpoint import Checkpointer, set_damaged_aside
 from electra_jax.curves import draw_curves
 from electra_jax.data.tokenization import Tokenizer
@@ -67,7 +67,7 @@ def open_run(
     checkpoint_every: int,
     keep: int,
     keep_every: int | None = None,
-    may_change: tuple[str, ...] = run_config.MAY_CHANGE,
+    may_change: tuple[str, ...] = same_run.MAY_CHANGE,
     data_fields: str = "data.path",
 ) -> tuple[Checkpointer, int]:
     """Creates a run's directory, or recognises the run in it.
@@ -78,7 +78,7 @@ def open_run(
       num_steps: how long it is to be.
       checkpoint_every: how often it is saved.
       keep, keep_every: as of `Checkpointer`.
-      may_change, data_fields: as of `run_config.check_same_run`.
+      may_change, data_fields: as of `same_run.check_same_run`.
 
     Returns:
       The checkpointer, and the step to go on from (0: a fresh start).
@@ -93,7 +93,7 @@ def open_run(
         say(line)
     if known.exists():
         before, now = read_json(known), json.loads(json.dumps(description))
-        for note in run_config.check_same_run(before, now, workdir, may_change, data_fields):
+        for note in same_run.check_same_run(before, now, workdir, may_change, data_fields):
             say(f"Changed since this run began: {note}")
         checkpoint_every = max(checkpoint_every, before["config"]["train"]["checkpoint_every"])
     try:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from electra_jax import Electra, run_config
+from electra_jax import Electra, run_config, same_run
 from electra_jax.errors import UserError
 
 FILES = {path.stem for path in (Path(__file__).parents[1] / "configs").glob("*.py")}
@@ -90,11 +90,11 @@ def test_a_field_that_is_missing_or_of_no_use_is_named():
 
 def test_every_checked_field_is_in_the_configs_and_every_difference_is_found():
     flat = run_config.flatten(load("small").to_dict())
-    assert run_config.differences({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}, "d": 4}) == {
+    assert same_run.differences({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}, "d": 4}) == {
         "a.c": (2, 3),
         "d": (None, 4),
     }
-    for name in run_config.MAY_CHANGE:
+    for name in same_run.MAY_CHANGE:
         assert any(field.startswith(name) for field in flat), name
 
 

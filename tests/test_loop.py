@@ -66,7 +66,7 @@ def run(
         num_steps=num_steps,
         window=window,
         raise_if_skipped=policy,
-        flops_per_step=1.0,
+        flops_of=lambda step: 1.0,
         peak_flops=1.0,
     )
 

@@ -409,3 +409,40 @@ def test_chosen_tokens_are_where_the_positions_say(objective, batch):
     assert where.sum() == np.asarray(masked.chosen).sum()
     rows, slots = np.nonzero(np.asarray(masked.chosen))
     assert where[rows, np.asarray(masked.positions)[rows, slots]].all()
+
+
+def test_electric_s_energies_are_log_likelihoods_of_usual_and_unusual_tokens(
+    objective, small_config
+):
+    """Of 95 ordinary tokens 20 occur, equally often: their energy comes near to log(20). The noise
+    is nearly uniform, since one that knows the text leaves energies little to learn from.
+    """
+    rng = np.random.default_rng(0)
+
+    def rows(count):
+        edges = (np.full((count, 1), token) for token in (2, 3))
+        tokens = rng.integers(5, 25, (count, LENGTH - 2))
+        return np.concatenate([next(edges), tokens, next(edges)], axis=1).astype(np.int32)
+
+    this = make("electric", objective, generator_weight=0.0)
+    model = model_for("electric", small_config)
+    tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(4e-3))
+    state = create_train_state(jax.random.key(0), model, tx, seq_len=LENGTH)
+    step = jax.jit(functools.partial(train_step, objective=this))
+    for number in range(250):
+        row_ids = np.arange(ROWS, dtype=np.int32) + number * ROWS
+        state, _ = step(state, {"input_ids": rows(ROWS), "row_ids": row_ids})
+    held_out = rows(ROWS)
+    changed = held_out.copy()
+    changed[np.arange(ROWS), rng.integers(1, LENGTH - 1, ROWS)] = rng.integers(25, VOCAB, ROWS)
+    energies = jax.jit(functools.partial(model.apply, method="discriminate"))
+    usual, unusual = (
+        np.asarray(
+            pseudo_log_likelihoods(
+                energies({"params": state.params}, ids), ids, special=(0, 2, 3, 4)
+            )
+        )
+        for ids in (held_out, changed)
+    )
+    assert (usual > unusual + 1.0).all()
+    assert -usual.mean() / (LENGTH - 2) == pytest.approx(np.log(20), abs=0.5)

@@ -37,10 +37,12 @@ LAYERS = (
         "curves",
         "loop",
         "run_config",
+        "same_run",
     )
     + ("run_directory", "pretrained", "warm_start", "tensorflow_checkpoint", "convert"),
     ("inference_steps", "reranking"),
     ("pretraining", "finetuning", "inference", "detection_page", "command_line"),
+    ("sweep",),
     ("service",),
     ("cli", "cli_inference"),
 )

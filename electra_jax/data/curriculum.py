@@ -107,6 +107,12 @@ class CurriculumBatches:
         """Rows in the first steps."""
         return sum(steps * phase.batch_size for steps, phase in self._parts(num_steps))
 
+    def num_tokens(self, num_steps: int) -> int:
+        """Tokens of these rows, padding included."""
+        return sum(
+            steps * phase.batch_size * phase.seq_len for steps, phase in self._parts(num_steps)
+        )
+
     def num_epochs(self, num_steps: int) -> float:
         """How many times the corpus is read in the first steps."""
         return sum(

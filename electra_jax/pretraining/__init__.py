@@ -19,7 +19,7 @@ from electra_jax.pretraining.setup import (
     Setup,
     batch_for,
     describe,
-    flops_per_step,
+    flops_of,
     fresh_state,
     set_up,
     warm_params,
@@ -167,11 +167,18 @@ def compile_and_check(
       UserError: if a device has not so much.
     """
     say("Compiling the training step ...")
-    rows, count = parallel.local_rows(config.train.batch_size), setup.choices.steps_per_call
-    batch = setup.batches.like(rows) if not setup.choices.on_device else batch_for(setup, 0, rows)
-    batch = {name: np.broadcast_to(x, (count, *x.shape)) for name, x in batch.items()}
-    seconds = compile_step(step, like, batch)
-    say(f"Compiled in {seconds:.0f} s; {parallel.check_memory(step.memory_needed(), setup.mesh)}.")
+    count = setup.choices.steps_per_call
+    for number, phase in enumerate(setup.batches.phases):
+        if phase.first_step >= config.train.num_train_steps:
+            break
+        if setup.choices.on_device:
+            batch = batch_for(setup, 0)
+        else:
+            batch = setup.batches.like(parallel.local_rows(phase.batch_size), number)
+        batch = {name: np.broadcast_to(x, (count, *x.shape)) for name, x in batch.items()}
+        seconds = compile_step(step, like, batch)
+        memory = parallel.check_memory(step.memory_needed(), setup.mesh)
+        say(f"Compiled in {seconds:.0f} s; {memory}.")
 
 
 def train_from(run: Run, position: Position, should_stop: Callable[[int], bool]) -> TrainState:
@@ -181,7 +188,7 @@ def train_from(run: Run, position: Position, should_stop: Callable[[int], bool])
       NonFiniteStep, Preempted: as of `fit`.
     """
     config, setup, train = run.config, run.setup, run.config.train
-    rows, start = parallel.local_rows(train.batch_size), int(position.state.step)
+    start = int(position.state.step)
     with contextlib.closing(
         open_writers(
             run.workdir,
@@ -198,7 +205,7 @@ def train_from(run: Run, position: Position, should_stop: Callable[[int], bool])
             num_steps=train.num_train_steps,
             window=position.window,
             raise_if_skipped=train.on_nonfinite != "skip",
-            flops_per_step=flops_per_step(config, setup),
+            flops_of=functools.partial(flops_of, setup),
             peak_flops=parallel.peak_flops(setup.mesh),
         )
 
@@ -213,7 +220,7 @@ def train_from(run: Run, position: Position, should_stop: Callable[[int], bool])
         return fit(
             position.state,
             run.train_step,
-            lambda step: batch_for(setup, step + position.skipped_batches, rows),
+            lambda step: batch_for(setup, step + position.skipped_batches),
             num_steps=train.num_train_steps,
             cadence=Cadence(
                 train.log_every,
@@ -225,6 +232,9 @@ def train_from(run: Run, position: Position, should_stop: Callable[[int], bool])
             evaluate=make_evaluate(config, setup, run.shardings),
             save=save,
             should_stop=should_stop,
+            boundaries=[
+                phase.first_step - position.skipped_batches for phase in setup.batches.phases
+            ],
         )
 
 

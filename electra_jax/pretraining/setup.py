@@ -12,10 +12,16 @@ import numpy as np
 import optax
 
 from electra_jax import parallel, run_config
-from electra_jax.data import Corpus, TokenBatches, documentation_corpus
+from electra_jax.data import (
+    Corpus,
+    CurriculumBatches,
+    TokenBatches,
+    documentation_corpus,
+)
 from electra_jax.data.tokenization import continues_word
+from electra_jax.errors import UserError
 from electra_jax.modeling import Electra
-from electra_jax.objectives import Objective
+from electra_jax.objectives import OBJECTIVES, Objective
 from electra_jax.optimizer import learning_rate_schedule, make_optimizer
 from electra_jax.pretrained import load_pretrained
 from electra_jax.run_directory import open_devices, say
@@ -33,7 +39,7 @@ class Setup:
     schedule: Callable[[int], Any]
     tx: optax.GradientTransformation
     corpus: Corpus
-    batches: TokenBatches
+    batches: CurriculumBatches
     held_out: TokenBatches
     platform: str
     choices: run_config.Choices
@@ -56,12 +62,22 @@ def set_up(config: ml_collections.ConfigDict) -> Setup:
     model_config = run_config.model_config(config, platform, vocab_size=corpus.vocab_size)
     run_config.check_corpus(model_config, corpus)
     num_train_steps = config.train.num_train_steps
-    batches = make_batches(config, corpus, "train")
+    needs_generator = "^generator_" in getattr(OBJECTIVES[config.objective.name], "frozen", ())
+    if needs_generator != (config.generator_from is not None):
+        needed = "give" if needs_generator else "another objective trains its own: leave out"
+        raise UserError(
+            f"generator_from={config.generator_from} with objective.name="
+            f"{config.objective.name!r}: {needed} generator_from=DIR, a run with a masked language "
+            "model"
+        )
+    batches = training_batches(config, corpus)
+    for phase in batches.phases:
+        parallel.check_batch_size(phase.batch_size, mesh, config.train.num_microbatches)
     choices = run_config.choices(
         config,
         platform,
         num_devices=mesh.size,
-        num_tokens=batches.num_tokens,
+        num_tokens=batches.batches[0].num_tokens,
         device_bytes=parallel.memory_of_a_device(mesh),
     )
     objective = run_config.make_objective(
@@ -87,7 +103,15 @@ def set_up(config: ml_collections.ConfigDict) -> Setup:
         ),
         corpus=corpus,
         batches=batches,
-        held_out=make_batches(config, corpus, "validation"),
+        held_out=TokenBatches(
+            corpus,
+            split="validation",
+            seq_len=config.data.seq_len,
+            batch_size=config.train.batch_size,
+            seed=config.seed,
+            example_format=config.data.example_format,
+            repeat=False,
+        ),
         platform=platform,
         choices=choices,
         description={
@@ -101,12 +125,15 @@ def set_up(config: ml_collections.ConfigDict) -> Setup:
     )
 
 
-def batch_for(setup: Setup, step: int, rows: slice) -> dict[str, np.ndarray]:
-    """What the training step is given: rows, or where a device that has the corpus finds them."""
+def batch_for(setup: Setup, step: int) -> dict[str, np.ndarray]:
+    """What the training step is given: this process's rows of the batch of a step, or where a
+    device that has the corpus finds them.
+    """
     batches = setup.batches
-    return (
-        batches.places_at(step, rows) if setup.choices.on_device else batches.batch_at(step, rows)
-    )
+    rows = parallel.local_rows(batches.phases[batches.phase_at(step)].batch_size)
+    if setup.choices.on_device:
+        return batches.batches[0].places_at(step, rows)
+    return batches.batch_at(step, rows)
 
 
 def open_corpus(config: ml_collections.ConfigDict) -> Corpus:
@@ -120,16 +147,13 @@ def open_corpus(config: ml_collections.ConfigDict) -> Corpus:
     return documentation_corpus(config.data.default_vocab_size, progress=say)
 
 
-def make_batches(config: ml_collections.ConfigDict, corpus: Corpus, split: str) -> TokenBatches:
-    """Batches of a split: endless and shuffled for training, each example once otherwise."""
-    return TokenBatches(
+def training_batches(config: ml_collections.ConfigDict, corpus: Corpus) -> CurriculumBatches:
+    """Endless and shuffled: of `data.seq_len` first, then as `data.phases` say."""
+    return CurriculumBatches(
         corpus,
-        split=split,
-        seq_len=config.data.seq_len,
-        batch_size=config.train.batch_size,
+        [(0, config.data.seq_len, config.train.batch_size), *config.data.phases],
         seed=config.seed,
         example_format=config.data.example_format,
-        repeat=split == "train",
     )
 
 
@@ -169,10 +193,11 @@ def fresh_state(config: ml_collections.ConfigDict, setup: Setup) -> TrainState:
     return create_train_state(key, setup.model, setup.tx, seq_len=config.data.seq_len)
 
 
-def flops_per_step(config: ml_collections.ConfigDict, setup: Setup) -> float:
-    """Matrix-product operations of one update."""
+def flops_of(setup: Setup, step: int) -> float:
+    """Matrix-product operations of the update of a step."""
+    phase = setup.batches.phases[setup.batches.phase_at(step)]
     return setup.objective.flops(
-        setup.model.config, batch_size=config.train.batch_size, seq_len=config.data.seq_len
+        setup.model.config, batch_size=phase.batch_size, seq_len=phase.seq_len
     )
 
 
@@ -180,8 +205,8 @@ def describe(config: ml_collections.ConfigDict, setup: Setup, state: TrainState,
     """What is about to run, in a few lines."""
     corpus, train, batches = setup.corpus, config.train, setup.batches
     parameters = sum(x.size for x in jax.tree.leaves(state.params))
-    tokens = train.num_train_steps * train.batch_size * config.data.seq_len
-    epochs = train.num_train_steps * train.batch_size / batches.num_examples
+    tokens = batches.num_tokens(train.num_train_steps)
+    epochs = batches.num_epochs(train.num_train_steps)
     model = setup.model.config
     layers = "scanned" if model.scan_layers else "unrolled"
     lines = [
@@ -193,7 +218,11 @@ def describe(config: ml_collections.ConfigDict, setup: Setup, state: TrainState,
         f"corpus: {corpus.num_tokens('train'):,} tokens in {corpus.num_documents('train'):,} "
         f"documents, {corpus.num_documents('validation'):,} documents held out ({corpus.path})",
         f"steps: {train.num_train_steps:,} of {train.batch_size} x {config.data.seq_len} tokens "
-        f"= {tokens:,}, {epochs:.1f} times the corpus",
+        + "".join(
+            f"({phase.batch_size} x {phase.seq_len} from step {phase.first_step:,}) "
+            for phase in batches.phases[1:]
+        )
+        + f"= {tokens:,}, {epochs:.1f} times the corpus",
     ]
     if config.optimizer.warmup_steps >= train.num_train_steps:
         lines.append(
