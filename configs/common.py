@@ -25,18 +25,21 @@ def get_config(platform: str = "") -> config_dict.ConfigDict:
     config.generator_from = config_dict.placeholder(str)  # likewise, the generator's alone
 
     model = config.model = config_dict.ConfigDict()
+    model.architecture = "bert"  # the paper's; or modern: rotary positions, gated, no biases
     model.vocab_size = config_dict.placeholder(int)  # None: the corpus's
     model.embedding_size = 128
     model.hidden_size = 256
     model.num_layers = 12
     model.num_heads = 4
-    model.intermediate_size = config_dict.placeholder(int)  # None: 4 * hidden_size
+    model.intermediate_size = config_dict.placeholder(int)  # None: 4 * hidden_size (modern: 8/3)
     model.generator_size = 0.25  # width, as a fraction of the discriminator's
     model.generator_depth = 1.0  # layers, likewise
     # What the two networks share: embeddings, none, all, disentangled or apart; auto: what the
     # objective needs, embeddings where it needs nothing else.
     model.sharing = "auto"
     model.max_positions = 512
+    model.local_window = 128  # of architecture modern: what a local layer looks at
+    model.global_every = 3  # of architecture modern: every so many layers one looks everywhere
     model.dropout_rate = 0.1
     model.attention_dropout_rate = 0.1
     model.init_stddev = 0.02  # of the tables and matrices before training
@@ -57,6 +60,7 @@ def get_config(platform: str = "") -> config_dict.ConfigDict:
     objective.temperature = 1.0  # of the generator's samples
     objective.start_temperature = config_dict.placeholder(float)  # from which it comes down
     objective.temperature_steps = config_dict.placeholder(int)  # in so many steps by a factor e
+    objective.separate_documents = False  # of packed rows: tokens look at their own document alone
     objective.disallow_correct = False  # whether the right token is never sampled
     # Masked positions whose logits exist at a time; 0: all; None: 512 on one GPU, all elsewhere.
     objective.rows_at_once = config_dict.placeholder(int)

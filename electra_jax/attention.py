@@ -36,11 +36,16 @@ class Mask(flax.struct.PyTreeNode):
 
     @classmethod
     def of_tokens(cls, attention_mask: jax.Array, *, are_first: bool = False) -> Mask:
-        """From bool [B, L], True at tokens.
+        """From [B, L], True or not 0 at tokens.
+
+        Integers are numbers of texts that share a row: a position looks at its own text alone.
 
         Args:
           are_first: whether padding only ever follows the tokens.
         """
+        if jnp.issubdtype(attention_mask.dtype, jnp.integer):
+            tokens = cls.of_tokens(attention_mask != 0)
+            return tokens.only(attention_mask[:, :, None] == attention_mask[:, None])
         bias = jnp.where(attention_mask, 0.0, MASKED)[:, None, None, :]
         lengths = attention_mask.sum(axis=1, dtype=jnp.int32) if are_first else None
         return cls(bias, lengths)

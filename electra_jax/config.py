@@ -11,6 +11,7 @@ GENERATORS = ("masked", "two_towers", "none")
 EXTRA_HEADS = ("none", "tokens", "baseline")
 DTYPES = ("float32", "bfloat16")
 ATTENTIONS = ("xla", "cudnn")
+ARCHITECTURES = ("bert", "modern")
 REMATS = ("none", "products", "layers")
 
 
@@ -32,10 +33,14 @@ class ElectraConfig:
     are derived from them (`generator`). Sizes: Clark et al. 2020, Table 6.
 
     Attributes:
+      architecture: "bert" (the paper's), or "modern" (Warner et al. 2024, ModernBERT): normalised
+        before instead of after, rotary positions, a gated feed-forward layer, no biases, and
+        attention that is local in most layers; see `modern`.
       vocab_size: rows of the word embedding table.
       embedding_size: width of the embeddings; where it differs from a hidden size, a linear
         projection follows them.
-      intermediate_size: width of the feed-forward layer; None means 4 * hidden_size.
+      intermediate_size: width of the feed-forward layer; None means 4 * hidden_size, of "modern",
+        whose layer has three matrices instead of two, 8/3 of it.
       generator_size: the generator's width as a fraction of the discriminator's.
       generator_depth: the generator's number of layers as a fraction of the discriminator's.
       sharing: what the networks share. "embeddings" (word, position and type tables with their
@@ -50,7 +55,11 @@ class ElectraConfig:
         it: Clark et al. 2020b, section 2.3) or "none".
       extra_head: what some objectives need: "tokens" (a head of the encoder that predicts tokens),
         "baseline" (one number a position from the generator) or "none".
-      max_positions: rows of the position table, whatever length is trained on.
+      max_positions: rows of the position table, whatever length is trained on; of "modern", which
+        has no such table, the longest row that it is given.
+      local_window: of "modern": a local layer looks at half so many positions to each side.
+      global_every: of "modern": every so many layers, from the first, one looks everywhere.
+      rope_theta_global, rope_theta_local: of "modern": base of the rotations' wave lengths.
       dropout_rate: on embeddings, attention output and feed-forward output.
       attention_dropout_rate: on attention probabilities.
       dtype: of activations and matrix products, "float32" or "bfloat16". Parameters, softmax,
@@ -74,6 +83,7 @@ class ElectraConfig:
       UserError: for an impossible combination, naming the field.
     """
 
+    architecture: str = "bert"
     vocab_size: int = 30522
     embedding_size: int = 128
     hidden_size: int = 256
@@ -86,6 +96,10 @@ class ElectraConfig:
     generator_kind: str = "masked"
     extra_head: str = "none"
     max_positions: int = 512
+    local_window: int = 128
+    global_every: int = 3
+    rope_theta_global: float = 160_000.0
+    rope_theta_local: float = 10_000.0
     type_vocab_size: int = 2
     dropout_rate: float = 0.1
     attention_dropout_rate: float = 0.1
@@ -101,15 +115,21 @@ class ElectraConfig:
 
     def __post_init__(self):
         if self.intermediate_size is None:
-            object.__setattr__(self, "intermediate_size", 4 * self.hidden_size)
+            wide = 4 * self.hidden_size
+            if self.architecture == "modern":
+                wide = 8 * round(self.hidden_size / 3)
+            object.__setattr__(self, "intermediate_size", wide)
         counts = (
             "vocab_size embedding_size hidden_size num_layers num_heads intermediate_size "
-            "max_positions type_vocab_size vocab_pad_multiple"
+            "max_positions type_vocab_size vocab_pad_multiple local_window global_every"
         ).split()
         for name in counts:
             if not isinstance(getattr(self, name), int):
                 raise UserError(f"model.{name}={getattr(self, name)!r} must be a whole number")
-        fractions = "generator_size generator_depth layer_norm_epsilon init_stddev".split()
+        fractions = (
+            "generator_size generator_depth layer_norm_epsilon init_stddev rope_theta_global "
+            "rope_theta_local"
+        ).split()
         for name in counts + fractions:
             if not getattr(self, name) > 0:
                 raise UserError(f"model.{name}={getattr(self, name)} must be positive")
@@ -117,6 +137,7 @@ class ElectraConfig:
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise UserError(f"model.{name}={getattr(self, name)} must be in [0, 1)")
         for name, known in (
+            ("architecture", ARCHITECTURES),
             ("sharing", SHARING_MODES),
             ("generator_kind", GENERATORS),
             ("extra_head", EXTRA_HEADS),
@@ -157,6 +178,13 @@ class ElectraConfig:
                 f"{self.generator.hidden_size}, which its {self.generator.num_heads} heads do not "
                 "divide: choose another fraction"
             )
+        for sizes in (self.discriminator, self.generator):
+            if self.architecture == "modern" and sizes.hidden_size // sizes.num_heads % 2:
+                raise UserError(
+                    f"model.architecture='modern' turns pairs of numbers, but a head is "
+                    f"{sizes.hidden_size // sizes.num_heads} wide: choose widths and heads that "
+                    "give an even number"
+                )
 
     @property
     def discriminator(self) -> EncoderConfig:
@@ -182,6 +210,11 @@ class ElectraConfig:
         )
 
     @property
+    def biases(self) -> bool:
+        """Whether matrix products and normalisations have biases."""
+        return self.architecture == "bert"
+
+    @property
     def generator_embedding_size(self) -> int:
         """Width of the tables that the generator reads."""
         return self.generator.hidden_size if self.sharing == "none" else self.embedding_size
@@ -192,6 +225,8 @@ class ElectraConfig:
             return f"it computes in bfloat16, not in {self.dtype}"
         if self.attention_dropout_rate:
             return f"it has no dropout (model.attention_dropout_rate={self.attention_dropout_rate})"
+        if self.architecture == "modern":
+            return "its mask is padding alone, and local layers look at a window"
         if self.generator_kind == "two_towers":
             return "its mask is padding alone, and the generator's two towers look one way each"
         for sizes in (self.discriminator, self.generator):

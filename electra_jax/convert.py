@@ -11,9 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from electra_jax.checkpoint import save_params
+from electra_jax.config import ElectraConfig
 from electra_jax.errors import UserError
 from electra_jax.hugging_face import to_hugging_face
 from electra_jax.hugging_face.model_card import model_card
+from electra_jax.hugging_face.modernbert import (
+    modernbert_config,
+    to_modernbert,
+    why_not_modernbert,
+)
 from electra_jax.hugging_face.writing import (
     in_units_of,
     their_config,
@@ -21,11 +27,17 @@ from electra_jax.hugging_face.writing import (
     write_hugging_face,
 )
 from electra_jax.pretrained import Pretrained, load_pretrained
-from electra_jax.run_directory import read_json
+from electra_jax.run_directory import read_json, say
 from electra_jax.tensorflow_checkpoint import load_tensorflow_checkpoint
 from electra_jax.writers import read_rows
 
-_PRETRAINING = {"discriminator": "ElectraForPreTraining", "generator": "ElectraForMaskedLM"}
+_PRETRAINING = {
+    "bert": {"discriminator": "ElectraForPreTraining", "generator": "ElectraForMaskedLM"},
+    "modern": {
+        "discriminator": "ModernBertForTokenClassification",
+        "generator": "ModernBertForMaskedLM",
+    },
+}
 # Their class and `problem_type` by the kind of a fine-tuned model's outputs.
 _FINE_TUNED = {
     "classification": ("ElectraForSequenceClassification", "single_label_classification"),
@@ -58,11 +70,22 @@ def to_hugging_face_directory(run: Path | str, output: Path | str) -> list[Path]
         raise UserError(f"{output} exists: choose another directory, or remove it")
     pretrained = load_pretrained(run, what="run")
     models: dict[str, tuple[str, Any, dict[str, Any]]] = {}
+    is_modern = pretrained.config.architecture == "modern"
     if "space" in pretrained.metadata:
+        if is_modern:
+            raise UserError(
+                f"{run} is fine-tuned and has model.architecture='modern': its head has no "
+                "counterpart in Hugging Face's classes; export the pre-trained run"
+            )
         models["."] = _fine_tuned(pretrained)
     else:
-        for name, architecture in _PRETRAINING.items():
-            if f"{name}_head" in pretrained.params:
+        for name, architecture in _PRETRAINING[pretrained.config.architecture].items():
+            if f"{name}_head" not in pretrained.params:
+                continue
+            problem = _why_not(pretrained.config, architecture)
+            if problem:
+                say(f"The {name} is left out: {problem}.")
+            else:
                 models[name] = architecture, pretrained.params, {}
     if not models:
         raise UserError(f"{run} has no head of a discriminator or a generator: nothing to export")
@@ -74,12 +97,18 @@ def to_hugging_face_directory(run: Path | str, output: Path | str) -> list[Path]
         "results": read_json(results) if results.exists() else None,
         "has_curves": (run / "curves.png").exists(),
     }
-    pad_id = pretrained.tokenizer.special_ids.pad
+    special_ids = pretrained.tokenizer.special_ids
 
     def write(aside: Path) -> None:
         for name, (architecture, params, labels) in models.items():
-            tensors = to_hugging_face(params, architecture)
-            config = their_config(pretrained.config, architecture, pad_id=pad_id, **labels)
+            if is_modern:
+                tensors = to_modernbert(params, architecture)
+                config = modernbert_config(pretrained.config, architecture, special_ids=special_ids)
+            else:
+                tensors = to_hugging_face(params, architecture)
+                config = their_config(
+                    pretrained.config, architecture, pad_id=special_ids.pad, **labels
+                )
             card = model_card(
                 architecture, config, name=f"{output.name}/{name}".strip("/."), **about
             )
@@ -143,6 +172,15 @@ def _save(load: Callable[[], Pretrained], output: Path) -> Path:
 
     _write_aside(output, write)
     return output
+
+
+def _why_not(config: ElectraConfig, architecture: str) -> str | None:
+    """Why a class of theirs has no place for a network; None: it has."""
+    if config.architecture == "modern":
+        return why_not_modernbert(config, architecture)
+    if architecture == "ElectraForMaskedLM" and config.generator_kind != "masked":
+        return "two towers have no counterpart in Hugging Face's classes"
+    return None
 
 
 def _fine_tuned(pretrained: Pretrained) -> tuple[str, Any, dict[str, Any]]:

@@ -64,6 +64,15 @@ def token_types(input_ids: jax.Array, attention_mask: jax.Array, sep_id: int) ->
     return jnp.minimum(before, 1) * attention_mask
 
 
+def documents(input_ids: jax.Array, attention_mask: jax.Array, sep_id: int) -> jax.Array:
+    """Number of each token's document in its row, int32 [B, L], from 1; padding 0.
+
+    A [SEP] is the last token of its document; [CLS] belongs to the first.
+    """
+    is_separator = (input_ids == sep_id).astype(jnp.int32)
+    return (1 + jnp.cumsum(is_separator, axis=1) - is_separator) * attention_mask
+
+
 def row_uniforms(key: jax.Array, row_ids: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Uniform draws in [0, 1), float32 [B, *shape], those of each row from its own key."""
     draw = lambda row: jax.random.uniform(jax.random.fold_in(key, row), shape)  # noqa: E731

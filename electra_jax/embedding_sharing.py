@@ -24,7 +24,7 @@ def add_differences(config: ElectraConfig, params: Any) -> tuple[ElectraConfig, 
     if config.sharing != "disentangled" or "generator_embeddings" not in params:
         return config, params
     ours, base = params["embeddings"], params["generator_embeddings"]
-    added = {name: ours[name] + base[name] for name in _DIFFERENCES}
+    added = {name: ours[name] + base[name] for name in _DIFFERENCES if name in ours}
     config = dataclasses.replace(config, sharing="apart")
     return config, params | {"embeddings": ours | added}
 
@@ -37,5 +37,5 @@ def take_differences(params: Any) -> Any:
     """
     ours = params["embeddings"]
     base = params.get("generator_embeddings", ours)
-    differences = {name: ours[name] - base[name] for name in _DIFFERENCES}
+    differences = {name: ours[name] - base[name] for name in _DIFFERENCES if name in ours}
     return params | {"generator_embeddings": base, "embeddings": ours | differences}

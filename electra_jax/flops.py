@@ -60,7 +60,7 @@ def generator_flops(
     tokens, outputs = batch_size * seq_len, batch_size * predicted
     sizes, width = config.generator, config.generator_embedding_size
     towers = 2 if config.generator_kind == "two_towers" else 1
-    forward = towers * _encoder_flops(sizes, width, tokens, seq_len, outputs)
+    forward = towers * _encoder_flops(config, sizes, width, tokens, seq_len, outputs)
     return forward + 2 * outputs * width * (towers * sizes.hidden_size + config.vocab_size)
 
 
@@ -75,7 +75,8 @@ def discriminator_flops(
     """Of the discriminator's forward pass; out come `judged` positions a row (None: all)."""
     tokens, hidden = batch_size * seq_len, config.hidden_size
     outputs = tokens if judged is None else batch_size * judged
-    forward = _encoder_flops(config.discriminator, config.embedding_size, tokens, seq_len, outputs)
+    sizes = config.discriminator
+    forward = _encoder_flops(config, sizes, config.embedding_size, tokens, seq_len, outputs)
     return forward + (2 * outputs * (hidden * hidden + hidden) if head else 0)
 
 
@@ -85,6 +86,7 @@ def token_head_flops(config: ElectraConfig, outputs: int) -> float:
 
 
 def _encoder_flops(
+    config: ElectraConfig,
     sizes: EncoderConfig,
     in_features: int,
     tokens: int,
@@ -96,7 +98,8 @@ def _encoder_flops(
 
     def layer(outputs):
         keys_and_values = 2 * tokens * 2 * hidden * hidden
-        weights = 2 * hidden * hidden + 2 * hidden * sizes.intermediate_size
+        matrices = 3 if config.architecture == "modern" else 2
+        weights = 2 * hidden * hidden + matrices * hidden * sizes.intermediate_size
         return keys_and_values + 2 * outputs * weights + 4 * outputs * seq_len * hidden
 
     projection = 2 * tokens * in_features * hidden if in_features != hidden else 0

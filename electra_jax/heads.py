@@ -20,9 +20,10 @@ import jax.numpy as jnp
 
 from electra_jax.attention import MASKED
 from electra_jax.config import ElectraConfig
+from electra_jax.embeddings import make_embeddings
 from electra_jax.errors import UserError
 from electra_jax.layers import Dense, dense, drop, gelu, take_positions
-from electra_jax.modeling import DISCRIMINATOR_SITES, Embeddings, Encoder, run_encoder
+from electra_jax.modeling import DISCRIMINATOR_SITES, Encoder, run_encoder
 
 # Dropout sites of the heads, past those of both networks of pre-training.
 _INPUT_SITE = 1 << 17
@@ -260,7 +261,7 @@ class FineTuned(nn.Module):
 
     def setup(self):
         config = self.config
-        self.embeddings = Embeddings(config, config.embedding_size)
+        self.embeddings = make_embeddings(config, config.embedding_size)
         self.encoder = Encoder(config, config.discriminator, config.embedding_size)
         self.output = _OUTPUTS[type(self.head)](config, self.head, name="head")
 

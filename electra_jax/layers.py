@@ -22,13 +22,16 @@ from electra_jax.products import expand_like
 SITES_PER_LAYER = 3
 
 
-def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> jax.Array:
+def layer_norm(
+    x: jax.Array, scale: jax.Array, bias: jax.Array | None = None, *, epsilon: float
+) -> jax.Array:
     """Normalises the last axis with float32 statistics; returns the dtype of `x`."""
     x32 = x.astype(jnp.float32)
     centred = x32 - jnp.mean(x32, axis=-1, keepdims=True)
     variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
     normalised = centred * jax.lax.rsqrt(variance + epsilon)
-    return (normalised * expand_like(x, scale) + expand_like(x, bias)).astype(x.dtype)
+    scaled = normalised * expand_like(x, scale)
+    return (scaled if bias is None else scaled + expand_like(x, bias)).astype(x.dtype)
 
 
 @jax.custom_vjp
@@ -59,8 +62,9 @@ gelu.defvjp(_gelu_forward, _gelu_backward)
 
 
 def dense(x: jax.Array, params: dict[str, jax.Array]) -> jax.Array:
-    """x @ kernel + bias in the dtype of `x`."""
-    return x @ params["kernel"].astype(x.dtype) + expand_like(x, params["bias"].astype(x.dtype))
+    """x @ kernel + bias, where there is one, in the dtype of `x`."""
+    product = x @ params["kernel"].astype(x.dtype)
+    return product + expand_like(x, params["bias"].astype(x.dtype)) if "bias" in params else product
 
 
 class Dense(nn.Module):
@@ -70,15 +74,16 @@ class Dense(nn.Module):
     features: int
     kernel_init: Callable
     stack: tuple[int, ...] = ()
+    use_bias: bool = True
 
     @nn.compact
     def __call__(self) -> dict[str, jax.Array]:
         shape = self.stack + (self.in_features, self.features)
-        bias_shape = self.stack + (self.features,)
-        return {
-            "kernel": self.param("kernel", self.kernel_init, shape),
-            "bias": self.param("bias", nn.initializers.zeros, bias_shape),
-        }
+        params = {"kernel": self.param("kernel", self.kernel_init, shape)}
+        if self.use_bias:
+            bias_shape = self.stack + (self.features,)
+            params["bias"] = self.param("bias", nn.initializers.zeros, bias_shape)
+        return params
 
 
 class LayerNorm(nn.Module):
@@ -86,14 +91,15 @@ class LayerNorm(nn.Module):
 
     features: int
     stack: tuple[int, ...] = ()
+    use_bias: bool = True
 
     @nn.compact
     def __call__(self) -> dict[str, jax.Array]:
         shape = self.stack + (self.features,)
-        return {
-            "scale": self.param("scale", nn.initializers.ones, shape),
-            "bias": self.param("bias", nn.initializers.zeros, shape),
-        }
+        params = {"scale": self.param("scale", nn.initializers.ones, shape)}
+        if self.use_bias:
+            params["bias"] = self.param("bias", nn.initializers.zeros, shape)
+        return params
 
 
 class Layers(nn.Module):

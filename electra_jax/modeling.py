@@ -18,19 +18,18 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from electra_jax.architectures import ARCHITECTURES
 from electra_jax.attention import Mask
 from electra_jax.config import ElectraConfig, EncoderConfig
+from electra_jax.embeddings import make_embeddings
 from electra_jax.layers import (
     SITES_PER_LAYER,
     Dense,
     LayerNorm,
-    Layers,
     dense,
-    drop,
     gelu,
     keeping,
     layer_norm,
-    transformer_layer,
     truncated_normal,
     unstack,
 )
@@ -42,49 +41,8 @@ DISCRIMINATOR_SITES = 1 << 16
 _BACKWARD_TOWER_SITES = 1 << 15
 
 
-class Embeddings(nn.Module):
-    """Word, position and type tables, summed and normalised.
-
-    With `are_differences` those of words and positions begin at zero, and are added to another
-    module's, `base`, to which no gradient goes.
-    """
-
-    config: ElectraConfig
-    features: int
-    are_differences: bool = False
-
-    def setup(self):
-        config, init = self.config, truncated_normal(self.config.init_stddev)
-        of_tables = nn.initializers.zeros if self.are_differences else init
-        self.word = self.param("word", of_tables, (config.vocab_size, self.features))
-        self.position = self.param("position", of_tables, (config.max_positions, self.features))
-        self.token_type = self.param("token_type", init, (config.type_vocab_size, self.features))
-        self.norm = LayerNorm(self.features, name="layer_norm")
-
-    def __call__(self, input_ids, token_type_ids, dropout_seeds, site: int, base=None) -> jax.Array:
-        """Returns [B, L, E] in the compute dtype.
-
-        Raises:
-          ValueError: if L is more than the positions.
-        """
-        config, norm = self.config, self.norm()
-        if input_ids.shape[1] > config.max_positions:
-            raise ValueError(
-                f"{input_ids.shape[1]} tokens, but model.max_positions={config.max_positions}"
-            )
-        x = self.word[input_ids] + self.token_type[token_type_ids]
-        x = x + self.position[None, : input_ids.shape[1]]
-        if base is not None:
-            x = x + jax.lax.stop_gradient(
-                base.word[input_ids] + base.position[None, : input_ids.shape[1]]
-            )
-        x = layer_norm(x, norm["scale"], norm["bias"], config.layer_norm_epsilon)
-        x = x.astype(config.dtype)
-        return drop(x, dropout_seeds, site, config.dropout_rate)
-
-
 class Encoder(nn.Module):
-    """A projection where the widths differ, then N post-LayerNorm Transformer layers."""
+    """A projection where the widths differ, then N Transformer layers of an architecture."""
 
     config: ElectraConfig
     encoder: EncoderConfig
@@ -100,20 +58,23 @@ class Encoder(nn.Module):
         looks where `may_look`, bool [1, L, L] (from, to), forbids it.
         """
         config, sizes = self.config, self.encoder
+        parts = ARCHITECTURES[config.architecture]
         if self.in_features != sizes.hidden_size:
             glorot = nn.initializers.glorot_uniform()  # tf.layers' default, as in the original
-            x = dense(x, Dense(self.in_features, sizes.hidden_size, glorot, name="projection")())
+            widths = self.in_features, sizes.hidden_size
+            x = dense(x, Dense(*widths, glorot, use_bias=config.biases, name="projection")())
         if config.stacked_layers:
-            layers = Layers(config, sizes, (sizes.num_layers,), name="layers")()
+            layers = parts.layers(config, sizes, (sizes.num_layers,), name="layers")()
         # Training rows are padded at their end; others need not be, but know no "cudnn".
         mask = Mask.of_tokens(attention_mask, are_first=config.attention == "cudnn")
         mask = mask if may_look is None else mask.only(may_look)
+        context = parts.context(mask, x.shape[1], config, sizes)
 
         @keeping(config.remat)
         def layer(x, params, index, positions=None):
             layer_site = site + 1 + index * SITES_PER_LAYER
-            return transformer_layer(
-                params, x, mask, dropout_seeds, layer_site, config, sizes, positions
+            return parts.layer(
+                params, x, index, context, dropout_seeds, layer_site, config, sizes, positions
             )
 
         last = sizes.num_layers - 1
@@ -122,17 +83,17 @@ class Encoder(nn.Module):
                 layers = unstack(layers, sizes.num_layers)
             else:
                 names = [f"layers_{index}" for index in range(sizes.num_layers)]
-                layers = [Layers(config, sizes, name=name)() for name in names]
+                layers = [parts.layers(config, sizes, name=name)() for name in names]
             for index in range(last):
                 x = layer(x, layers[index], index)
-            return layer(x, layers[last], last, positions)
+            return parts.finish(layer(x, layers[last], last, positions), config)
         num_scanned = sizes.num_layers if positions is None else last
         scanned = jax.tree.map(lambda tensor: tensor[:num_scanned], layers)
         xs = scanned, jnp.arange(num_scanned)
         x, _ = jax.lax.scan(lambda x, xs: (layer(x, *xs), None), x, xs)
-        if positions is None:
-            return x
-        return layer(x, jax.tree.map(lambda tensor: tensor[last], layers), last, positions)
+        if positions is not None:
+            x = layer(x, jax.tree.map(lambda tensor: tensor[last], layers), last, positions)
+        return parts.finish(x, config)
 
 
 class GeneratorHead(nn.Module):
@@ -146,10 +107,11 @@ class GeneratorHead(nn.Module):
     def __call__(self, hidden: jax.Array, table: jax.Array) -> Projection:
         """hidden [B, P, D], table [V, E]; returns what the logits [B, P, V] follow from."""
         config = self.config
-        init = truncated_normal(config.init_stddev)
-        x = gelu(dense(hidden, Dense(self.in_features, self.features, init, name="dense")()))
-        norm = LayerNorm(self.features, name="layer_norm")()
-        x = layer_norm(x, norm["scale"], norm["bias"], config.layer_norm_epsilon)
+        init, biases = truncated_normal(config.init_stddev), config.biases
+        widths = self.in_features, self.features
+        x = gelu(dense(hidden, Dense(*widths, init, use_bias=biases, name="dense")()))
+        norm = LayerNorm(self.features, use_bias=biases, name="layer_norm")()
+        x = layer_norm(x, **norm, epsilon=config.layer_norm_epsilon)
         bias = self.param("bias", nn.initializers.zeros, (config.vocab_size,))
         return Projection(features=x, table=table, bias=bias)
 
@@ -162,8 +124,12 @@ class DiscriminatorHead(nn.Module):
     @nn.compact
     def __call__(self, hidden: jax.Array) -> jax.Array:
         """[B, L, D] to float32 [B, L]."""
-        width, init = self.config.hidden_size, truncated_normal(self.config.init_stddev)
-        x = gelu(dense(hidden, Dense(width, width, init, name="dense")()))
+        config, width = self.config, self.config.hidden_size
+        init, biases = truncated_normal(config.init_stddev), config.biases
+        x = gelu(dense(hidden, Dense(width, width, init, use_bias=biases, name="dense")()))
+        if config.architecture == "modern":  # as its token classifiers in Hugging Face have it
+            norm = LayerNorm(width, use_bias=biases, name="layer_norm")()
+            x = layer_norm(x, **norm, epsilon=config.layer_norm_epsilon)
         output = Dense(width, 1, nn.initializers.glorot_uniform(), name="output")()
         return dense(x.astype(jnp.float32), output)[..., 0]
 
@@ -183,7 +149,7 @@ class Electra(nn.Module):
     def setup(self):
         config, generator = self.config, self.config.generator
         width = config.generator_embedding_size
-        self.embeddings = Embeddings(
+        self.embeddings = make_embeddings(
             config, config.embedding_size, are_differences=config.sharing == "disentangled"
         )
         self.encoder = Encoder(config, config.discriminator, config.embedding_size)
@@ -193,7 +159,7 @@ class Electra(nn.Module):
         if config.generator_kind == "none":
             return
         if config.sharing not in ("embeddings", "all"):
-            self.generator_embeddings = Embeddings(config, width)
+            self.generator_embeddings = make_embeddings(config, width)
         if config.sharing != "all":
             self.generator_encoder = Encoder(config, generator, width)
         num_towers = 1
@@ -230,7 +196,8 @@ class Electra(nn.Module):
         Args:
           input_ids: int [B, L], with [MASK] where tokens are hidden.
           positions: int [B, P], where predictions are wanted.
-          attention_mask: bool [B, L], False at padding; None: no padding.
+          attention_mask: bool [B, L], False at padding; None: no padding. Integers are 0 at padding
+            and else numbers of the texts that share a row, each of which looks at itself alone.
           token_type_ids: int [B, L], the segment of each token; None: all 0.
           dropout_seeds: uint32 [B, 2]; None: no dropout.
 
@@ -276,7 +243,7 @@ class Electra(nn.Module):
             dense(fixed, self.generator_baseline())[..., 0],
         )
 
-    def _generator_hidden(self, positions, input_ids, *arrays) -> tuple[Embeddings, jax.Array]:
+    def _generator_hidden(self, positions, input_ids, *arrays) -> tuple[nn.Module, jax.Array]:
         """Tables of the generator, and what its head is given: [B, P, D] (two towers: 2D)."""
         shared = self.config.sharing in ("embeddings", "all")
         embeddings = self.embeddings if shared else self.generator_embeddings
@@ -380,4 +347,4 @@ def run_encoder(
     if token_type_ids is None:
         token_type_ids = jnp.zeros_like(input_ids)
     x = embeddings(input_ids, token_type_ids, dropout_seeds, site)
-    return encoder(x, attention_mask.astype(bool), dropout_seeds, site, positions)
+    return encoder(x, attention_mask, dropout_seeds, site, positions)

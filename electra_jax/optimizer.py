@@ -37,6 +37,7 @@ LAYER_DEPTH_RULES = (
     (r"^embeddings/", 0),
     (r"^encoder/projection/", 0),
     (r"^encoder/layers/", "layer"),
+    (r"^encoder/final_layer_norm/", "head"),
     (r"^head/", "head"),
 )
 
@@ -46,6 +47,7 @@ LAYER_DEPTH_RULES = (
 MUON_RULES = (
     (r"(^|/)(output|start|end_output|answerability_output)/kernel$", 0),
     (r"(^|/)qkv/kernel$", 3),
+    (r"(^|/)gated_in/kernel$", 2),
     (r"(^|/)kernel$", 1),
     (r"(^|/)(bias|scale)$", 0),
     (r"(^|/)(word|position|token_type)$", 0),

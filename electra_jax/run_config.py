@@ -175,6 +175,18 @@ def model_config(
                 f"model.{name}={fields[name]!r}, but objective.name={config.objective.name!r} "
                 f"needs {' or '.join(values)}: leave it as it was, or choose another objective"
             )
+    if config.objective.get("separate_documents"):
+        if fields["attention"] == "cudnn":
+            raise UserError(
+                "model.attention='cudnn' is not possible with objective.separate_documents=True: "
+                "its mask is padding alone: use auto"
+            )
+        fields["attention"] = "xla"
+        if config.data.example_format != "packed":
+            raise UserError(
+                "objective.separate_documents=True, but data.example_format="
+                f"{config.data.example_format!r}, whose rows hold one document each: use packed"
+            )
     if fields["attention"] == "cudnn" and platform != "gpu":
         raise UserError(f"model.attention='cudnn' needs an NVIDIA GPU, not a {platform}: use auto")
     if fields["attention"] != "auto":

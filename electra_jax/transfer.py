@@ -20,8 +20,9 @@ IGNORED = (r"^generator_", r"^(discriminator|token)_head/")
 
 # Two encoders that agree in these compute the same; the rest is about generators and training.
 _ENCODER_FIELDS = (
-    "vocab_size embedding_size hidden_size num_layers num_heads intermediate_size max_positions "
-    "type_vocab_size layer_norm_epsilon"
+    "architecture vocab_size embedding_size hidden_size num_layers num_heads intermediate_size "
+    "max_positions type_vocab_size layer_norm_epsilon local_window global_every rope_theta_global "
+    "rope_theta_local"
 ).split()
 
 

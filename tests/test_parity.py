@@ -155,3 +155,51 @@ def test_a_pickle_of_tensors_is_read_and_one_of_code_is_not(tmp_path, capfd):
     with pytest.raises(UserError, match="nothing of it was run"):
         read_tensors(tmp_path)
     assert "this was run" not in capfd.readouterr().out
+
+
+def test_the_modern_encoder_is_modernbert(tmp_path):
+    """Rows longer than a window, with padding: logits of both networks."""
+    config = ElectraConfig(
+        architecture="modern",
+        vocab_size=100,
+        embedding_size=32,
+        hidden_size=32,
+        num_layers=5,
+        num_heads=2,
+        generator_size=1.0,
+        generator_depth=0.6,
+        local_window=8,
+        max_positions=64,
+        layer_norm_epsilon=1e-5,
+    )
+    model, rng = Electra(config), np.random.default_rng(0)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 8), np.int32))["params"]
+
+    def draw(path, leaf):
+        centre = 1.0 if path[-1].key == "scale" else 0.0
+        return (centre + 0.2 * rng.standard_normal(leaf.shape)).astype(np.float32)
+
+    params = jax.tree_util.tree_map_with_path(draw, shapes)
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + [f"word{i}" for i in range(95)]
+    (tmp_path / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
+    tokenizer = WordPieceTokenizer.from_vocab(tmp_path / "vocab.txt")
+    write_run(tmp_path / "run", config, params, tokenizer)
+    to_hugging_face_directory(tmp_path / "run", tmp_path / "converted")
+
+    ids = rng.integers(5, 100, (2, 40))
+    mask = np.ones_like(ids)
+    mask[1, 30:] = 0
+    theirs = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+    positions = np.broadcast_to(np.arange(40), ids.shape)
+    for part, kind, method, arrays in (
+        ("discriminator", "AutoModelForTokenClassification", "discriminate", ()),
+        ("generator", "AutoModelForMaskedLM", "generate", (positions,)),
+    ):
+        kind = getattr(transformers, kind)
+        found = kind.from_pretrained(tmp_path / "converted" / part, attn_implementation="eager")
+        with torch.no_grad():
+            expected = found.eval()(**theirs).logits.numpy()
+        ours = model.apply({"params": params}, ids, *arrays, mask != 0, method=method)
+        ours = np.asarray(ours)[..., :100]
+        ours = ours[..., None] if part == "discriminator" else ours
+        np.testing.assert_allclose(ours[mask != 0], expected[mask != 0], atol=3e-4)

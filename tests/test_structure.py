@@ -17,6 +17,9 @@ LAYERS = (
     (
         "products",
         "embedding_sharing",
+        "embeddings",
+        "modern",
+        "architectures",
         "attention",
         "dropout",
         "layers",

@@ -8,6 +8,7 @@ from typing import Any
 
 _PIPELINES = {
     "ElectraForMaskedLM": "fill-mask",
+    "ModernBertForMaskedLM": "fill-mask",
     "ElectraForSequenceClassification": "text-classification",
     "ElectraForTokenClassification": "token-classification",
     "ElectraForQuestionAnswering": "question-answering",
@@ -27,9 +28,20 @@ tokenizer = AutoTokenizer.from_pretrained("{name}")
 model = ElectraForPreTraining.from_pretrained("{name}")
 inputs = tokenizer("The quick brown fox fake over the lazy dog", return_tensors="pt")
 replaced = torch.sigmoid(model(**inputs).logits)  # of each token""",
-    "ElectraForMaskedLM": """from transformers import pipeline
+    "ModernBertForTokenClassification": """import torch
+from transformers import AutoModelForTokenClassification, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("{name}")
+model = AutoModelForTokenClassification.from_pretrained("{name}")
+inputs = tokenizer("The quick brown fox fake over the lazy dog", return_tensors="pt")
+inputs.pop("token_type_ids", None)
+replaced = torch.sigmoid(model(**inputs).logits[..., 0])  # of each token""",
+    **dict.fromkeys(
+        ("ElectraForMaskedLM", "ModernBertForMaskedLM"),
+        """from transformers import pipeline
 
 pipeline("fill-mask", model="{name}")("The capital of France is [MASK].")""",
+    ),
     "ElectraForSequenceClassification": """from transformers import pipeline
 
 pipeline("text-classification", model="{name}")("Some text.")""",
@@ -43,7 +55,12 @@ pipeline("question-answering", model="{name}")(question="Who?", context="Some te
 _PARTS = {
     "ElectraForPreTraining": "discriminator: it says of each token whether it was replaced, and is "
     "the encoder to fine-tune",
-    "ElectraForMaskedLM": "generator: a masked language model that proposes the replacements",
+    **dict.fromkeys(
+        ("ElectraForMaskedLM", "ModernBertForMaskedLM"),
+        "generator: a masked language model that proposes the replacements",
+    ),
+    "ModernBertForTokenClassification": "discriminator on an encoder of ModernBERT's kind: it says "
+    "of each token whether it was replaced, and is the encoder to fine-tune",
     "ElectraForSequenceClassification": "model fine-tuned to label texts",
     "ElectraForTokenClassification": "model fine-tuned to tag words",
     "ElectraForQuestionAnswering": "model fine-tuned to find answers in texts",
@@ -78,7 +95,8 @@ def model_card(
         header.insert(1, f"pipeline_tag: {_PIPELINES[architecture]}")
     sizes = (
         f"{config['num_hidden_layers']} layers of width {config['hidden_size']}, "
-        f"{config['num_attention_heads']} heads, embeddings of width {config['embedding_size']}, "
+        f"{config['num_attention_heads']} heads, embeddings of width "
+        f"{config.get('embedding_size', config['hidden_size'])}, "
         f"{config['vocab_size']:,} pieces, {config['max_position_embeddings']} positions"
     )
     parts = [

@@ -207,7 +207,7 @@ def _reconstruct(params, inputs, ids, key, apply_fn, deterministic, *, everywher
         {"params": params},
         ids,
         None if everywhere else masked.positions,
-        masked.attention_mask,
+        inputs.visible,
         masked.token_type_ids,
         seeds_of(inputs, key, DISCRIMINATOR_DROPOUT_KEY, deterministic),
         method="reconstruct",

@@ -31,6 +31,8 @@ class Inputs(flax.struct.PyTreeNode):
 
     Attributes:
       masked: the batch with its masked positions.
+      visible: what networks are given as attention mask: bool [B, L], False at padding, or int32
+        [B, L], 0 there and else the number of a token's document in its row.
       row_ids: int [B], a number of its own for each row of the global batch.
       generator_weights: float32 [B, P] (of two towers [B, L]), of each prediction in the
         generator's loss; they sum to one.
@@ -39,6 +41,7 @@ class Inputs(flax.struct.PyTreeNode):
     """
 
     masked: corruption.MaskedBatch
+    visible: jax.Array
     row_ids: jax.Array
     generator_weights: jax.Array
     discriminator_weights: jax.Array
@@ -72,6 +75,8 @@ class PretrainingObjective:
         None: it stays.
       masking: what is chosen: "tokens", "words" or "spans"; see `masking`.
       continues_word: bool [V], for "words": `data.tokenization.continues_word`.
+      separate_documents: whether tokens look at their own document alone; for rows that several
+        share, each with a [SEP] after it.
       rows_at_once: positions whose logits exist at a time, as of `vocabulary.predict_tokens`;
         None: all.
 
@@ -86,6 +91,7 @@ class PretrainingObjective:
     mask_prob_steps: int | None = None
     masking: str = "tokens"
     continues_word: Any = None
+    separate_documents: bool = False
     rows_at_once: int | None = None
 
     # Fields of `ElectraConfig` and the values that the objective can do with, the usual one first.
@@ -142,8 +148,12 @@ class PretrainingObjective:
             strategy=self.masking,
             continues_word=self.continues_word,
         )
+        visible = masked.attention_mask
+        if self.separate_documents:
+            visible = corruption.documents(input_ids, visible, self.special_ids.sep)
         return Inputs(
             masked=masked,
+            visible=visible,
             row_ids=row_ids,
             generator_weights=losses.shares(self.predicted(masked), axis_name),
             discriminator_weights=losses.shares(self.judged(masked), axis_name),
@@ -198,7 +208,7 @@ def generate(
         {"params": params},
         masked.masked_ids if reads is None else reads,
         masked.positions if positions is None else positions,
-        masked.attention_mask,
+        inputs.visible,
         masked.token_type_ids,
         seeds_of(inputs, key, GENERATOR_DROPOUT_KEY, deterministic),
         method=method,
@@ -218,7 +228,7 @@ def discriminate(
     return apply_fn(
         {"params": params},
         ids,
-        inputs.masked.attention_mask,
+        inputs.visible,
         inputs.masked.token_type_ids,
         seeds_of(inputs, key, DISCRIMINATOR_DROPOUT_KEY, deterministic),
         method="discriminate",

@@ -25,6 +25,7 @@ def own_config(directory):
 
 
 EVERYTHING = {
+    "model__architecture": "modern",
     "model__sharing": "disentangled",
     "objective__mask_prob": 0.3,
     "objective__final_mask_prob": 0.1,
