@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from electra_jax import command_line
 from electra_jax.cli_inference import add_inference
+from electra_jax.cli_runs import add_runs
 from electra_jax.errors import UserError
 
 
@@ -46,6 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_predict(verbs)
     _add_convert(verbs)
     add_inference(verbs)
+    add_runs(verbs)
     return parser
 
 

@@ -105,7 +105,10 @@ def fit(
 
     while step < num_steps and not finished:
         count = cadence.steps_to_take(step, num_steps, boundaries)
-        state, sums = train_step(state, batches_at(step, count))
+        began = time.perf_counter()
+        batch = batches_at(step, count)
+        log.input_seconds += time.perf_counter() - began
+        state, sums = train_step(state, batch)
         log.add(step + 1, sums, count, cadence)
         step += count
         last = step == num_steps
@@ -170,6 +173,7 @@ class StepLog:
         self._flops_of, self._peak_flops = flops_of, peak_flops
         self._pending: collections.deque = collections.deque()
         self._clock, self._timed_steps = time.perf_counter(), 0
+        self.input_seconds = 0.0  # spent on batches since the last row
 
     def add(self, first: int, sums: Mapping[str, jax.Array], count: int, cadence: Cadence) -> None:
         """Takes the sums of `count` steps, the first of which is `first`; they may still run."""
@@ -233,7 +237,9 @@ class StepLog:
 
     def _write_row(self, step: int) -> None:
         now = time.perf_counter()
-        steps_per_second = self._timed_steps / max(now - self._clock, 1e-9)
+        seconds = max(now - self._clock, 1e-9)
+        steps_per_second = self._timed_steps / seconds
+        input_share, self.input_seconds = min(1.0, self.input_seconds / seconds), 0.0
         window, self.window = self.window, {}
         self._clock, self._timed_steps = now, 0
         steps = float(window["steps"])
@@ -242,6 +248,7 @@ class StepLog:
             "skipped_steps": int(window["skipped_steps"]),
             "learning_rate": float(self._learning_rate(step - 1)),
             "tokens_per_second": float(window[self._tokens]) / steps * steps_per_second,
+            "input_share": input_share,  # of the time, in which the host made batches
             "eta_seconds": (self._num_steps - step) / steps_per_second,
         }
         if self._flops_of is not None and self._peak_flops is not None:

@@ -47,7 +47,8 @@ LAYERS = (
     ("pretraining", "finetuning", "inference", "detection_page", "command_line"),
     ("sweep",),
     ("service",),
-    ("cli", "cli_inference"),
+    ("run_record", "doctor", "reference_curves", "corrupted_samples", "report"),
+    ("cli", "cli_inference", "cli_runs"),
 )
 # These packages stand beside the first three layers: NumPy, no JAX.
 MAY_IMPORT = {

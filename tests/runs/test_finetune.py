@@ -103,7 +103,11 @@ def metrics_rows(workdir):
         for line in path.read_text().splitlines():
             row = json.loads(line)
             rows.append(
-                {k: v for k, v in row.items() if k not in ("tokens_per_second", "eta_seconds")}
+                {
+                    k: v
+                    for k, v in row.items()
+                    if k not in ("tokens_per_second", "input_share", "eta_seconds")
+                }
             )
     return rows
 

@@ -68,6 +68,7 @@ def test_the_commands_for_your_own_text_and_the_model_run_as_they_stand(tmp_path
 
     run_all(".venv/bin/electra-jax prepare texts/*.txt --output corpora/mine")
     assert (tmp_path / "runs" / "mine" / "checkpoints" / "2").is_dir()
+    run_all(".venv/bin/python train.py --config=configs/small.py --config.objective.name=mlm")
     inspect = [sys.executable, "-m", "electra_jax.cli", "inspect", "corpora/mine"]
     result = run(inspect, env=variables, cwd=tmp_path)
     assert result.returncode == 0 and "all checksums are right" in result.stdout
