@@ -191,9 +191,9 @@ def _score(arguments: argparse.Namespace) -> None:
         where = f"{arguments.file}:{number}"
         if problem:
             raise UserError(f"{where}: {problem}")
-        texts, scores = read_hypotheses(line, where=where)
-        order, totals = rerank(list(model.score(texts)), scores, weight=arguments.weight)
-        answer = {"best": texts[order[0]], "order": order, "scores": totals}
+        hypotheses, scores = read_hypotheses(line, where=where)
+        order, totals = rerank(list(model.score(hypotheses)), scores, weight=arguments.weight)
+        answer = {"best": hypotheses[order[0]], "order": order, "scores": totals}
         print(json.dumps(answer, ensure_ascii=False))
 
 

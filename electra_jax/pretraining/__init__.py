@@ -14,6 +14,7 @@ import numpy as np
 
 from electra_jax import parallel, processes
 from electra_jax.checkpoint import Checkpointer
+from electra_jax.errors import UserError
 from electra_jax.loop import Cadence, NonFiniteStep, StepLog, compile_step, fit
 from electra_jax.pretraining.setup import (
     Setup,
@@ -76,10 +77,10 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: Path | str) -
             compile_and_check(config, setup, like, step)
         run = Run(config, workdir, setup, checkpointer, shardings, step)
 
-        def begin(step: int) -> Position:
-            if step:
-                kept = checkpointer.metadata(step)
-                state = checkpointer.restore(like, step)
+        def begin(saved: int) -> Position:
+            if saved:
+                kept = checkpointer.metadata(saved)
+                state = checkpointer.restore(like, saved)
                 return Position(state, kept["window"], kept.get("skipped_batches", 0))
             state = parallel.create(make_state, shardings)
             if params is not None:
@@ -97,13 +98,13 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: Path | str) -
                     raise
                 rollbacks += 1
                 checkpointer.wait()
-                step = checkpointer.latest_step() or 0
-                position = begin(step)
-                skipped = position.skipped_batches + failure.step - step
+                saved = checkpointer.latest_step() or 0
+                position = begin(saved)
+                skipped = position.skipped_batches + failure.step - saved
                 position = position._replace(skipped_batches=skipped)
                 say(
                     f"The loss or its gradient at step {failure.step:,} is not finite: going on "
-                    f"from step {step:,}, without the {failure.step - step:,} batches since."
+                    f"from step {saved:,}, without the {failure.step - saved:,} batches since."
                 )
     if processes.is_main():
         say(summarize_run(workdir))
@@ -151,7 +152,7 @@ def over_all_devices(
         backend=config.parallel.backend,
         shardings=shardings,
         rows_axis=1,
-        resident=setup.batches.tokens() if on_device else None,
+        resident=setup.batches.batches[0].tokens() if on_device else None,
     )
 
 
@@ -164,7 +165,7 @@ def compile_and_check(
     """Compiles a step and says what memory it needs; no data is read.
 
     Raises:
-      UserError: if a device has not so much.
+      UserError: if a device has not so much, or cuDNN's attention does not compile.
     """
     say("Compiling the training step ...")
     count = setup.choices.steps_per_call
@@ -176,7 +177,15 @@ def compile_and_check(
         else:
             batch = setup.batches.like(parallel.local_rows(phase.batch_size), number)
         batch = {name: np.broadcast_to(x, (count, *x.shape)) for name, x in batch.items()}
-        seconds = compile_step(step, like, batch)
+        try:
+            seconds = compile_step(step, like, batch)
+        except jax.errors.JaxRuntimeError as error:
+            if setup.model.config.attention != "cudnn":
+                raise
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"model.attention='cudnn' does not compile here ({reason}): set model.attention=xla"
+            ) from None
         memory = parallel.check_memory(step.memory_needed(), setup.mesh)
         say(f"Compiled in {seconds:.0f} s; {memory}.")
 
