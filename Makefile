@@ -11,7 +11,7 @@ RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --quiet --disable-pip-version-check
 ARGS ?=
 
-.PHONY: help train test test-all test-parity lint clean
+.PHONY: help train test test-all test-parity lint docs clean
 
 help:
 	@sed -n '1,4s/^# \{0,1\}//p' Makefile
@@ -33,6 +33,11 @@ lint: $(VENV)/.test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 
+# The documentation site, into docs/_build/; warnings are errors.
+docs: $(VENV)/.docs
+	$(RUN) -m sphinx -W --keep-going -q -b html docs docs/_build
+	@echo "docs/_build/index.html"
+
 clean:
 	rm -rf $(VENV)
 
@@ -48,6 +53,10 @@ $(VENV)/.run: requirements.txt pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.test: requirements-test.txt $(VENV)/.run
 	$(PIP) install -r requirements-test.txt
+	@touch $@
+
+$(VENV)/.docs: requirements-docs.txt $(VENV)/.run
+	$(PIP) install -r requirements-docs.txt
 	@touch $@
 
 $(VENV)/.parity: requirements-parity.txt $(VENV)/.test

@@ -20,19 +20,19 @@ def get_config(task: str = "") -> config_dict.ConfigDict:
         searchqa chunking, or, of data of your own, classification regression tagging.
     """
     config = config_dict.ConfigDict()
-    config.name = task or "finetune"
-    config.task = task
-    config.platform = "auto"
+    config.name = task or "finetune"  # of the run: its default workdir is runs/finetune-NAME
+    config.task = task  # the argument after the colon
+    config.platform = "auto"  # cpu, gpu or tpu; auto: what JAX finds
     config.pretrained = config_dict.placeholder(str)  # a run, or a Hugging Face directory
-    config.data_dir = config_dict.placeholder(str)  # or "tfds:glue"
+    config.data_dir = config_dict.placeholder(str)  # the task's files, or "tfds:glue"
     config.seed = 0  # of the first trial; the others follow
-    config.num_trials = 1
+    config.num_trials = 1  # from seeds that follow one another
     config.learning_rate = config_dict.placeholder(float)  # None: by the encoder's size
     config.num_epochs = config_dict.placeholder(float)  # None: by the task
-    config.batch_size = 32
+    config.batch_size = 32  # rows of an update
     config.select = "best"  # which state of a trial is kept, by the main metric on dev; or last
     config.patience = config_dict.placeholder(int)  # evaluations without a better one; None: all
-    config.evals_per_epoch = 1.0
+    config.evals_per_epoch = 1.0  # how often dev is evaluated
 
     data = config.data = config_dict.ConfigDict()
     data.max_length = config_dict.placeholder(int)  # tokens of a row; None: by the task
@@ -40,54 +40,52 @@ def get_config(task: str = "") -> config_dict.ConfigDict:
     data.bad_rows = config_dict.placeholder(str)  # refuse or skip; None: by the task
     data.dev_share = config_dict.placeholder(float)  # of train, where there is no dev; None: task's
     data.double_unordered = config_dict.placeholder(bool)  # pairs in both orders; None: by the task
-    data.tfds_data_dir = config_dict.placeholder(str)
+    data.tfds_data_dir = config_dict.placeholder(str)  # where TensorFlow datasets are kept
     # Of data of your own: CSV, TSV or JSON lines with these columns.
-    data.text_column = "text"
-    data.text_b_column = "text_b"
-    data.label_column = "label"
-    data.id_column = ""
+    data.text_column = "text"  # the text, or the first of two
+    data.text_b_column = "text_b"  # the second text, where there is such a column
+    data.label_column = "label"  # the label or number
+    data.id_column = ""  # a name of each row; "": its number
     data.labels = ()  # in order; (): those of the training data, sorted
-    data.multilabel = False
-    data.label_separator = ","
+    data.multilabel = False  # whether a row has any number of labels
+    data.label_separator = ","  # between the labels of a row
     data.tag_scheme = "as_file"  # of tagging; or bioes
     # Of question answering.
-    data.stride = 128
-    data.max_question_length = 64
+    data.stride = 128  # tokens from one window of a long text to the next
+    data.max_question_length = 64  # tokens; longer ones are cut, and counted
     data.null_threshold = -2.75  # of SQuAD 2.0: null odds above it mean "no answer"
 
     model = config.model = config_dict.ConfigDict()
-    model.dropout_rate = 0.1
-    model.attention_dropout_rate = 0.1
+    model.dropout_rate = 0.1  # of embeddings and of what layers add
+    model.attention_dropout_rate = 0.1  # of attention's probabilities
     model.dtype = "auto"  # float32 on CPU, bfloat16 on GPU and TPU
     model.scan_layers = "auto"  # unrolled on CPU and GPU, scanned on TPU
-    model.head_dropout_rate = 0.1
+    model.head_dropout_rate = 0.1  # of what the head is given
     model.head_hidden_layer = False  # as Hugging Face's classifier
     model.joint_spans = True  # ends given starts; False: as Hugging Face's, for exchange
-    model.answerability = True
+    model.answerability = True  # a head that says whether there is an answer (SQuAD 2.0)
 
     optimizer = config.optimizer = config_dict.ConfigDict()
-    optimizer.warmup_proportion = 0.1
+    optimizer.warmup_proportion = 0.1  # share of the steps in which the rate rises
     optimizer.layer_decay = config_dict.placeholder(float)  # None: by the encoder's size
     optimizer.layer_decay_skips_a_depth = False  # True: the original's one factor too many
     optimizer.weight_decay = 0.0  # the paper's; the original code's default was 0.01
-    optimizer.b1 = 0.9
-    optimizer.b2 = 0.999
-    optimizer.eps = 1e-6
-    optimizer.max_grad_norm = 1.0
+    optimizer.b1 = 0.9  # decay of the first moment
+    optimizer.b2 = 0.999  # decay of the second moment
+    optimizer.eps = 1e-6  # added to the second moment's root
+    optimizer.max_grad_norm = 1.0  # gradients are clipped to this norm
     optimizer.frozen = ()  # patterns of names, such as ("^embeddings/",)
 
     grid = config.grid = config_dict.ConfigDict()  # every combination, each with all trials
-    grid.learning_rates = ()
-    grid.num_epochs = ()
+    grid.learning_rates = ()  # tried one by one; (): learning_rate alone
+    grid.num_epochs = ()  # likewise
 
     train = config.train = config_dict.ConfigDict()
-    train.log_every = 50
-    train.checkpoint_every = 500
+    train.log_every = 50  # steps
+    train.checkpoint_every = 500  # steps
     train.on_nonfinite = "raise"  # or skip: leave the step out, count it, go on
     train.predict_test = True  # write predictions for the test files that there are
 
     config.parallel = common.parallel_config()
-    config.logging = config_dict.ConfigDict(
-        {"tensorboard": True, "wandb": False, "wandb_project": "electra_jax"}
-    )
+    config.logging = common.logging_config()
     return config

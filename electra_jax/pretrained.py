@@ -120,7 +120,7 @@ def load_pretrained(directory: Path | str, *, what: str = "pretrained") -> Pretr
 def from_pretrained(directory: Path | str) -> Pretrained:
     """A model to work with: `load_pretrained` under the name that people look for.
 
-    For example, the discriminator's logits on one row, and a state to train on from there:
+    For example, the discriminator's logits on one row, and a state to train on from there::
 
         pretrained = electra_jax.from_pretrained("runs/tiny")
         logits = pretrained.model.apply(

@@ -98,9 +98,9 @@ class TokenBatches:
           rows: which rows of the global batch, for a process that holds a part of it.
 
         Returns:
-          input_ids: uint16 (uint32 if the vocabulary needs it) [rows, seq_len].
-          row_ids: uint32 [rows], each row's place in the endless sequence, modulo 2**32: a number
-            to draw random numbers from that do not depend on how rows are spread over devices.
+          `input_ids`, uint16 (uint32 if the vocabulary needs it) [rows, seq_len], and `row_ids`,
+          uint32 [rows], each row's place in the endless sequence, modulo 2**32: a number to draw
+          random numbers from that do not depend on how rows are spread over devices.
         """
         places = self._places(step, rows)
         return {

@@ -89,9 +89,9 @@ class CurriculumBatches:
             `phases[phase_at(step)].batch_size`.
 
         Returns:
-          input_ids: uint16 (uint32 if the vocabulary needs it) [rows, seq_len of the phase].
-          row_ids: uint32 [rows], how many rows of the run came before each, modulo 2**32: another
-            number for each, in all phases.
+          `input_ids`, uint16 (uint32 if the vocabulary needs it) [rows, seq_len of the phase],
+          and `row_ids`, uint32 [rows], how many rows of the run came before each, modulo 2**32:
+          another number for each, in all phases.
         """
         number = self.phase_at(step)
         first_step = self._first_steps[number]
