@@ -11,7 +11,7 @@ RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --quiet --disable-pip-version-check
 ARGS ?=
 
-.PHONY: help train test test-all test-parity lint docs clean
+.PHONY: help train test test-all test-parity lint docs wheel-test clean
 
 help:
 	@sed -n '1,4s/^# \{0,1\}//p' Makefile
@@ -32,11 +32,22 @@ test-parity: $(VENV)/.parity
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(RUN) -m mypy
 
 # The documentation site, into docs/_build/; warnings are errors.
 docs: $(VENV)/.docs
 	$(RUN) -m sphinx -W --keep-going -q -b html docs docs/_build
 	@echo "docs/_build/index.html"
+
+# The built package, installed where nothing else is: the program, and the README's training.
+wheel-test: $(VENV)/.run
+	rm -rf build/wheel && mkdir -p build/wheel
+	$(PIP) wheel --no-deps --wheel-dir build/wheel .
+	$(PYTHON) -m venv build/wheel/venv
+	build/wheel/venv/bin/pip --quiet --disable-pip-version-check install -c requirements.txt build/wheel/*.whl
+	cd build/wheel && venv/bin/electra-jax --help >/dev/null && venv/bin/electra-jax --version
+	cd build/wheel && ../../$(RUN) -c "import re; print(re.search('(?s)\`\`\`python\n(.*?)\`\`\`', open('../../README.md').read())[1])" > example.py
+	cd build/wheel && venv/bin/python example.py
 
 clean:
 	rm -rf $(VENV)

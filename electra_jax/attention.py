@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Literal
 
 import flax.struct
 import jax
@@ -110,7 +111,7 @@ def flash_attention(
     value: jax.Array,
     mask: Mask,
     num_heads: int,
-    implementation: str = "cudnn",
+    implementation: Literal["xla", "cudnn"] = "cudnn",
 ) -> jax.Array:
     """Attention by one kernel that keeps scores and probabilities on the chip; as `attention`.
 

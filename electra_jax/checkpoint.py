@@ -158,7 +158,8 @@ class Checkpointer:
 def _rest(state: TrainState) -> dict[str, Any]:
     if isinstance(state.rng, jax.ShapeDtypeStruct):
         words = jax.eval_shape(jax.random.key_data, state.rng)
-        rng = jax.ShapeDtypeStruct(words.shape, words.dtype, sharding=state.step.sharding)
+        sharding = getattr(state.step, "sharding", None)
+        rng: Any = jax.ShapeDtypeStruct(words.shape, words.dtype, sharding=sharding)
     else:
         rng = jax.random.key_data(state.rng)
     return {"step": state.step, "opt_state": state.opt_state, "rng": rng}

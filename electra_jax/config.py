@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import cast
 
 from electra_jax.errors import UserError
 
@@ -189,9 +190,8 @@ class ElectraConfig:
     @property
     def discriminator(self) -> EncoderConfig:
         """The discriminator's numbers."""
-        return EncoderConfig(
-            self.num_layers, self.hidden_size, self.num_heads, self.intermediate_size
-        )
+        intermediate_size = cast(int, self.intermediate_size)
+        return EncoderConfig(self.num_layers, self.hidden_size, self.num_heads, intermediate_size)
 
     @property
     def generator(self) -> EncoderConfig:
@@ -206,7 +206,9 @@ class ElectraConfig:
             num_layers=max(1, round(self.num_layers * self.generator_depth)),
             hidden_size=hidden_size,
             num_heads=max(1, hidden_size // (self.hidden_size // self.num_heads)),
-            intermediate_size=round(self.intermediate_size * hidden_size / self.hidden_size),
+            intermediate_size=round(
+                cast(int, self.intermediate_size) * hidden_size / self.hidden_size
+            ),
         )
 
     @property

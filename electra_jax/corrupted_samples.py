@@ -92,11 +92,11 @@ def corrupted_samples(
         ids, probabilities = jax.device_get(verdicts(params))
         for row, samples in enumerate(rows):
             real = batch["input_ids"][row] != corpus.special_ids.pad
-            pieces = [
+            original, shown = (
                 [tokenizer.piece(int(i)) for i in array[row][real]]
                 for array in (batch["input_ids"], ids)
-            ]
-            samples.append(Sample(step, *pieces, probabilities[row][real]))
+            )
+            samples.append(Sample(step, original, shown, probabilities[row][real]))
     return rows
 
 

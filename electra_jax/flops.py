@@ -5,6 +5,7 @@ of a device at its best.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from electra_jax.config import ElectraConfig, EncoderConfig
 
@@ -46,7 +47,7 @@ def train_step_flops(
     number can be set against a device's peak; the generator's logits, and all of its last layer but
     keys and values, are computed at `max_masked` positions a row.
     """
-    sizes = {"batch_size": batch_size, "seq_len": seq_len}
+    sizes: dict[str, Any] = {"batch_size": batch_size, "seq_len": seq_len}
     return 3.0 * (
         generator_flops(config, predicted=max_masked, **sizes)
         + discriminator_flops(config, **sizes)

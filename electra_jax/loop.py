@@ -148,7 +148,7 @@ class StepLog:
       tokens: name of the sum that counts tokens, for the speed.
       window: sums of the row under way, from a checkpoint.
       raise_if_skipped: whether a step that was not finite ends the run.
-      flops_of: operations of a step, counted from 0; None: not known. For the utilisation.
+      flops_of: operations of a step, counted from 0, for the utilisation; gives None: not known.
       peak_flops: of all devices, a second; None: not known.
     """
 
@@ -162,7 +162,7 @@ class StepLog:
         tokens: str = "tokens",
         window: Mapping[str, Any] | None = None,
         raise_if_skipped: bool = True,
-        flops_of: Callable[[int], float] | None = None,
+        flops_of: Callable[[int], float | None] = lambda step: None,
         peak_flops: float | None = None,
     ):
         self.writer = writer
@@ -251,7 +251,8 @@ class StepLog:
             "input_share": input_share,  # of the time, in which the host made batches
             "eta_seconds": (self._num_steps - step) / steps_per_second,
         }
-        if self._flops_of is not None and self._peak_flops is not None:
-            utilisation = self._flops_of(step - 1) * steps_per_second / self._peak_flops
+        operations = self._flops_of(step - 1)
+        if operations is not None and self._peak_flops is not None:
+            utilisation = operations * steps_per_second / self._peak_flops
             row["model_flops_utilisation"] = utilisation
         self.writer.write(step, "train", row)

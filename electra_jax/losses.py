@@ -66,7 +66,7 @@ def area_under_curve(positives: np.ndarray, negatives: np.ndarray) -> float:
     Returns:
       The area in [0, 1]; NaN where there are no positives or no negatives.
     """
-    positives, negatives = np.float64(positives), np.float64(negatives)
+    positives, negatives = (np.asarray(x, np.float64) for x in (positives, negatives))
     pairs = positives.sum() * negatives.sum()
     below = np.cumsum(negatives) - negatives
     return float((positives * (below + 0.5 * negatives)).sum() / pairs) if pairs else float("nan")

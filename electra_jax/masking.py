@@ -10,6 +10,7 @@ slots in use [B] (the first ones) and the draws [B, P] that decide what of them 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -84,7 +85,11 @@ def choose_spans(draws: Draws, candidates: jax.Array, wanted: jax.Array, continu
     return positions, wanted, jnp.take_along_axis(draws.hide, groups, axis=1)
 
 
-MASKING = {"tokens": choose_tokens, "words": choose_words, "spans": choose_spans}
+MASKING: dict[str, Callable[..., tuple[jax.Array, jax.Array, jax.Array]]] = {
+    "tokens": choose_tokens,
+    "words": choose_words,
+    "spans": choose_spans,
+}
 
 
 def _starts(begins: jax.Array, candidates: jax.Array) -> jax.Array:

@@ -174,7 +174,7 @@ class Electra(nn.Module):
     def __call__(self, input_ids: jax.Array) -> Any:
         """Runs every part on int [B, L]; exists so that `init` meets every parameter."""
         first_position = jnp.zeros((input_ids.shape[0], 1), jnp.int32)
-        outputs = [self.discriminate(input_ids)]
+        outputs: list[Any] = [self.discriminate(input_ids)]
         if self.config.generator_kind != "none":
             outputs.append(self.generate(input_ids, first_position))
         if self.config.extra_head == "tokens":
@@ -263,11 +263,11 @@ class Electra(nn.Module):
             )
         )
         before, after = jnp.maximum(positions - 1, 0), jnp.minimum(positions + 1, last)
-        hidden = [
+        towers = [
             run_encoder(embeddings, forward, *arrays, site=0, positions=before),
             run_encoder(embeddings, backward, *arrays, site=_BACKWARD_TOWER_SITES, positions=after),
         ]
-        return embeddings, jnp.concatenate(hidden, axis=-1)
+        return embeddings, jnp.concatenate(towers, axis=-1)
 
     def reconstruct(
         self,

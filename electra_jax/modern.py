@@ -86,12 +86,12 @@ def views(
     )
 
 
-def rotations(length: int, sizes: EncoderConfig, theta: float) -> tuple[np.ndarray, np.ndarray]:
+def rotations(length: int, sizes: EncoderConfig, theta: float) -> tuple[jax.Array, jax.Array]:
     """Cosine and sine of position * theta ** (-2 i / K), float32 [L, K], each i twice."""
     width = sizes.hidden_size // sizes.num_heads
     frequencies = theta ** -(np.arange(0, width, 2) / width)
     angles = np.arange(length)[:, None] * np.concatenate([frequencies, frequencies])
-    return np.float32(np.cos(angles)), np.float32(np.sin(angles))
+    return jnp.asarray(np.cos(angles), jnp.float32), jnp.asarray(np.sin(angles), jnp.float32)
 
 
 def rotate(x: jax.Array, cosines: jax.Array, sines: jax.Array, num_heads: int) -> jax.Array:
@@ -144,7 +144,7 @@ def modern_layer(
     mask = view.mask
     if positions is not None:
         x, normalised = (take_positions(tensor, positions) for tensor in (x, normalised))
-        cosines, sines = (jnp.asarray(tensor)[positions] for tensor in (cosines, sines))
+        cosines, sines = (tensor[positions] for tensor in (cosines, sines))
         mask = mask.at(positions)
     query = dense(normalised, {"kernel": kernel[:, :width]})
     attended = attention(

@@ -51,7 +51,7 @@ def choose_platform(platform: str) -> str:
 
 def enable_compilation_cache() -> None:
     """Keeps compiled programs between runs, in JAX_COMPILATION_CACHE_DIR or the user's cache."""
-    if jax.config.jax_compilation_cache_dir is None:
+    if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
         root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         jax.config.update(
             "jax_compilation_cache_dir", str(Path(root) / "electra_jax" / "compilation")
@@ -187,7 +187,7 @@ def state_shardings(
         jax.tree.leaves(axes, is_leaf=lambda value: isinstance(value, tuple)),
         strict=True,
     ):
-        spec = [None] * len(leaf.shape)
+        spec: list[str | None] = [None] * len(leaf.shape)
         for axis in candidates:
             if -axis <= len(spec) and leaf.shape[axis] % mesh.size == 0:
                 spec[axis] = _AXIS
@@ -323,11 +323,12 @@ class ParallelStep:
 
     def memory_reused(self) -> int:
         """Bytes of the state that the compiled program overwrites with the new one."""
-        return self._last.memory_analysis().alias_size_in_bytes
+        analysis = self._last.memory_analysis()
+        return analysis.alias_size_in_bytes if analysis is not None else 0
 
     def compiled_text(self) -> str:
         """The compiled program, to look for collectives in."""
-        return self._last.as_text()
+        return self._last.as_text() or ""
 
     def __call__(self, state: Any, batch: Mapping[str, np.ndarray]) -> Any:
         run = self._compiled.get(_shapes_of(batch), self._jitted)

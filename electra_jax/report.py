@@ -129,7 +129,7 @@ def _curves(runs: Sequence[_Run], against: Mapping[str, Sequence[Mapping[str, An
     for axis, unit in (("step", "step"), ("tokens", "million tokens")):
         lines = {
             run.name: [
-                row | {"tokens": tokens_at(run.record.config, row["step"])}
+                dict(row) | {"tokens": tokens_at(run.record.config, row["step"])}
                 for row in run.record.rows
             ]
             for run in runs

@@ -12,7 +12,7 @@ import ml_collections
 from electra_jax.config import ATTENTIONS, REMATS, ElectraConfig
 from electra_jax.data import Corpus
 from electra_jax.errors import UserError
-from electra_jax.objectives import OBJECTIVES, Objective
+from electra_jax.objectives import OBJECTIVES, PretrainingObjective
 from electra_jax.parallel import BACKENDS, PLATFORMS
 from electra_jax.special_ids import SpecialIds
 
@@ -140,7 +140,7 @@ def _check_fields(
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """{"a": {"b": 1}} as {"a.b": 1}."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
             flat |= flatten(value, f"{prefix}{key}.")
@@ -297,7 +297,7 @@ def make_objective(
     *,
     rows_at_once: int | None = None,
     continues_word: Any = None,
-) -> Objective:
+) -> PretrainingObjective:
     """The objective chosen by name, for a tokenizer's ids.
 
     Args:

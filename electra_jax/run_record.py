@@ -119,7 +119,7 @@ def corpus_facts(corpus: Corpus) -> CorpusFacts:
     for shard in corpus.shards("train"):
         start = 0
         for end in shard.document_ends[: _MOST_DOCUMENTS - documents]:
-            seen.add(hashlib.sha256(np.ascontiguousarray(shard.tokens[start:end])).digest()[:8])
+            seen.add(hashlib.sha256(shard.tokens[start:end].tobytes()).digest()[:8])
             start, documents = end + 1, documents + 1
     return CorpusFacts(
         num_tokens=corpus.num_tokens("train"),

@@ -101,7 +101,13 @@ def flops_of_step(plan: ml_collections.ConfigDict) -> float:
         size = Corpus.open(plan.data.path).vocab_size
     objective = run_config.make_objective(plan, size, SpecialIds(0, 1, 2, 3, 4))
     model = run_config.model_config(plan, "cpu", vocab_size=size)
-    return objective.flops(model, batch_size=plan.train.batch_size, seq_len=plan.data.seq_len)
+    found = objective.flops(model, batch_size=plan.train.batch_size, seq_len=plan.data.seq_len)
+    if found is None:
+        raise UserError(
+            f"objective.name={plan.objective.name!r} does not say what a step costs: give it a "
+            "method flops"
+        )
+    return found
 
 
 def described(

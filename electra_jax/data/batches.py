@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from electra_jax.data.corpus import Corpus
@@ -143,7 +145,7 @@ class TokenBatches:
     def like(self, rows: slice = _ALL_ROWS) -> dict[str, np.ndarray]:
         """Zeros in the shapes and dtypes of `batch_at`, without memory; nothing is read."""
         count = len(range(*rows.indices(self.batch_size)))
-        shapes = {
+        shapes: dict[str, tuple[tuple[int, ...], Any]] = {
             "input_ids": ((count, self.seq_len), self._tokens[0].dtype),
             "row_ids": ((count,), np.uint32),
         }

@@ -217,7 +217,7 @@ class Corpus:
         shapes = (entry["num_tokens"] + count, entry["num_sentences"], count)
         arrays = []
         for part, size in zip(PARTS, shapes, strict=True):
-            path = self.path / f"{entry['name']}.{part}.npy"
+            path = Path(self.path) / f"{entry['name']}.{part}.npy"
             try:
                 array = np.load(path, mmap_mode="r")
             except (OSError, ValueError) as error:

@@ -22,6 +22,7 @@ import sysconfig
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from electra_jax.data.corpus import METADATA_FILE, Corpus
 from electra_jax.data.prepare import build_corpus
@@ -198,7 +199,8 @@ def _docstrings(path: Path) -> Iterator[list[str]]:
             assignment = next(node for node in tree.body if isinstance(node, ast.Assign))
             yield from ([text] for text in ast.literal_eval(assignment.value).values())
         else:
-            documented = (ast.get_docstring(node) for node in [tree, *_definitions(tree.body)])
+            nodes: list[Any] = [tree, *_definitions(tree.body)]
+            documented = (ast.get_docstring(node) for node in nodes)
             yield [docstring for docstring in documented if docstring]
     except (SyntaxError, ValueError, RecursionError, StopIteration):
         return

@@ -156,7 +156,7 @@ def prepare_corpus(
     workspace.check_output(output)
     units, left_out = plan_units(names, reading, exclude=output)
     if tokenizer_sample_mb is None:
-        tokenizer_sample_mb = SAMPLE_MB.get(train_tokenizer, 0.0)
+        tokenizer_sample_mb = SAMPLE_MB.get(train_tokenizer or "", 0.0)
     training = {
         "train_tokenizer": train_tokenizer,
         "vocab_size": _VOCAB_SIZE if vocab_size is None else vocab_size,

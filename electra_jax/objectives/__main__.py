@@ -11,7 +11,7 @@ def costs(batch_size: int = 128, seq_len: int = 128) -> dict[str, float]:
     for name, objective in OBJECTIVES.items():
         config = ElectraConfig.small(**{k: v[0] for k, v in objective.model.items()})
         this = objective(config.vocab_size, SpecialIds(0, 1, 2, 3, 4))
-        found[name] = this.flops(config, batch_size=batch_size, seq_len=seq_len)
+        found[name] = this.flops(config, batch_size=batch_size, seq_len=seq_len) or 0.0
     return found
 
 

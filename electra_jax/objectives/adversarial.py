@@ -54,7 +54,7 @@ class AdversarialObjective(ElectraObjective):
     ) -> tuple[jax.Array, Sums]:
         """As of the base."""
         masked = inputs.masked
-        how = {"apply_fn": apply_fn, "deterministic": deterministic}
+        how: dict[str, Any] = {"apply_fn": apply_fn, "deterministic": deterministic}
         projection, guesses = generate(params, inputs, key, method="project_and_judge", **how)
         fixed = jax.lax.stop_gradient(projection)
         _, predictions = self.predict(fixed, masked.labels, inputs, key)
@@ -99,8 +99,8 @@ class AdversarialObjective(ElectraObjective):
         loss += self.generator_weight * (means["policy_loss"] + means["baseline_loss"])
         return metrics | means | {"loss": loss}
 
-    def flops(self, config: ElectraConfig, *, batch_size: int, seq_len: int) -> float:
+    def flops(self, config: ElectraConfig, *, batch_size: int, seq_len: int) -> float | None:
         """As of the base; the logits are computed once more, for sampling."""
-        update = super().flops(config, batch_size=batch_size, seq_len=seq_len)
+        update = super().flops(config, batch_size=batch_size, seq_len=seq_len) or 0.0
         predicted = batch_size * self.max_masked(seq_len)
         return update + 2 * predicted * config.generator_embedding_size * config.vocab_size

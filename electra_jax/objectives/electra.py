@@ -65,7 +65,7 @@ class ReplacedTokenDetection(PretrainingObjective):
         """The weighted sum of the two losses, and the sums behind the metrics."""
         loss, sampled, sums = self.fill(params, inputs, key, apply_fn, deterministic)
         corrupted_ids, is_replaced = corruption.corrupt(inputs.masked, sampled)
-        how = {"apply_fn": apply_fn, "deterministic": deterministic}
+        how: dict[str, Any] = {"apply_fn": apply_fn, "deterministic": deterministic}
         logits = discriminate(params, inputs, corrupted_ids, key, **how)  # [B, L]
         token_losses = losses.binary_cross_entropy(logits, is_replaced)  # [B, L]
         loss += self.discriminator_weight * (token_losses * inputs.discriminator_weights).sum()
@@ -94,7 +94,7 @@ class UniformObjective(ReplacedTokenDetection):
         drawn = jnp.minimum((uniforms * self.vocab_size).astype(jnp.int32), self.vocab_size - 1)
         return 0.0, drawn, {}
 
-    def flops(self, config: ElectraConfig, *, batch_size: int, seq_len: int) -> float:
+    def flops(self, config: ElectraConfig, *, batch_size: int, seq_len: int) -> float | None:
         """As of the base."""
         return 3.0 * discriminator_flops(config, batch_size=batch_size, seq_len=seq_len)
 
@@ -119,7 +119,7 @@ class ElectraObjective(ReplacedTokenDetection):
 
     def temperature_at(self, step: jax.Array | int, num_rows: int) -> jax.Array | None:
         """As of the base: T + (T0 - T) exp(-step / steps)."""
-        if self.temperature_steps is None:
+        if self.temperature_steps is None or self.start_temperature is None:
             return None
         left = jnp.exp(-jnp.asarray(step, jnp.float32) / self.temperature_steps)
         now = self.temperature + left * (self.start_temperature - self.temperature)
@@ -145,7 +145,7 @@ class ElectraObjective(ReplacedTokenDetection):
 
     def fill(self, params, inputs, key, apply_fn, deterministic):
         """As of the base."""
-        how = {"apply_fn": apply_fn, "deterministic": deterministic}
+        how: dict[str, Any] = {"apply_fn": apply_fn, "deterministic": deterministic}
         projection = generate(params, inputs, key, **how)
         masked = inputs.masked
         loss, predictions = self.predict(projection, masked.labels, inputs, key)
@@ -159,9 +159,9 @@ class ElectraObjective(ReplacedTokenDetection):
         loss = self.generator_weight * predicted["mlm_loss"] + detected["loss"]
         return detected | predicted | sampling_metrics(sums) | {"loss": loss}
 
-    def flops(self, config: ElectraConfig, *, batch_size: int, seq_len: int) -> float:
+    def flops(self, config: ElectraConfig, *, batch_size: int, seq_len: int) -> float | None:
         """As of the base."""
-        sizes = {"batch_size": batch_size, "seq_len": seq_len}
+        sizes: dict[str, Any] = {"batch_size": batch_size, "seq_len": seq_len}
         predicted = self.max_masked(seq_len)
         return 3.0 * (
             generator_flops(config, predicted=predicted, **sizes)
@@ -200,8 +200,8 @@ class TwoTowerObjective(ElectraObjective):
     ) -> tuple[jax.Array, Predictions]:
         """The generator's loss over all positions, and its predictions [B, L]."""
         ids = inputs.masked.input_ids
-        where = {"positions": all_positions(inputs), "reads": ids}
-        how = {"apply_fn": apply_fn, "deterministic": deterministic}
+        where: dict[str, Any] = {"positions": all_positions(inputs), "reads": ids}
+        how: dict[str, Any] = {"apply_fn": apply_fn, "deterministic": deterministic}
         projection = generate(params, inputs, key, **where, **how)
         return self.predict(projection, ids, inputs, key)
 
@@ -213,9 +213,9 @@ class TwoTowerObjective(ElectraObjective):
         sums = prediction_sums(masked.candidates, predictions, masked.input_ids)
         return self.generator_weight * loss, sampled, sums
 
-    def flops(self, config: ElectraConfig, *, batch_size: int, seq_len: int) -> float:
+    def flops(self, config: ElectraConfig, *, batch_size: int, seq_len: int) -> float | None:
         """As of the base."""
-        sizes = {"batch_size": batch_size, "seq_len": seq_len}
+        sizes: dict[str, Any] = {"batch_size": batch_size, "seq_len": seq_len}
         return 3.0 * (
             generator_flops(config, predicted=seq_len, **sizes)
             + discriminator_flops(config, **sizes)
@@ -260,9 +260,9 @@ class FastElectraObjective(ElectraObjective):
         metrics = super().summarize(sums)
         return metrics | {"loss": self.discriminator_weight * metrics["disc_loss"]}
 
-    def flops(self, config: ElectraConfig, *, batch_size: int, seq_len: int) -> float:
+    def flops(self, config: ElectraConfig, *, batch_size: int, seq_len: int) -> float | None:
         """As of the base; the generator runs forward alone."""
-        sizes = {"batch_size": batch_size, "seq_len": seq_len}
+        sizes: dict[str, Any] = {"batch_size": batch_size, "seq_len": seq_len}
         predicted = self.max_masked(seq_len)
         forward = generator_flops(config, predicted=predicted, **sizes)
         return forward + 3.0 * discriminator_flops(config, **sizes)

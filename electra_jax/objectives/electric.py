@@ -69,7 +69,7 @@ class ElectricObjective(TwoTowerObjective):
         # At least 1: a row without tokens has weights of zero, and is to give no NaN.
         odds = jnp.log(jnp.maximum(num_noise, 1.0) / jnp.maximum(num_data, 1.0))
 
-        how = {"apply_fn": apply_fn, "deterministic": deterministic}
+        how: dict[str, Any] = {"apply_fn": apply_fn, "deterministic": deterministic}
         energies = discriminate(params, inputs, noised_ids, key, **how)  # [B, L]
         logits = energies + jax.lax.stop_gradient(log_q) + odds
         token_losses = losses.binary_cross_entropy(logits, is_noise)

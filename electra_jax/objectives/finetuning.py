@@ -163,9 +163,9 @@ class ClassificationObjective(FineTuningObjective):
 
     def measure(self, outputs: jax.Array, labels: Arrays) -> tuple[jax.Array, Arrays]:
         """Losses [B] and right answers."""
-        labels = labels["labels"]
-        right = outputs.argmax(axis=-1) == labels
-        return losses.token_cross_entropy(outputs, labels), {"accuracy": right}
+        classes = labels["labels"]
+        right = outputs.argmax(axis=-1) == classes
+        return losses.token_cross_entropy(outputs, classes), {"accuracy": right}
 
 
 class RegressionObjective(FineTuningObjective):
@@ -189,9 +189,9 @@ class MultilabelObjective(FineTuningObjective):
 
     def measure(self, outputs: jax.Array, labels: Arrays) -> tuple[jax.Array, Arrays]:
         """Losses [B] and right answers."""
-        labels = labels["labels"].astype(jnp.float32)
-        right = (outputs > 0) == (labels > 0.5)
-        row_losses = losses.binary_cross_entropy(outputs, labels).mean(axis=-1)
+        wanted = labels["labels"].astype(jnp.float32)
+        right = jnp.equal(outputs > 0, wanted > 0.5)
+        row_losses = losses.binary_cross_entropy(outputs, wanted).mean(axis=-1)
         counts = {"accuracy": right.mean(axis=-1), "exact_match": right.all(axis=-1)}
         return row_losses, counts
 
@@ -208,9 +208,9 @@ class TaggingObjective(FineTuningObjective):
 
     def measure(self, outputs: jax.Array, labels: Arrays) -> tuple[jax.Array, Arrays]:
         """Losses [B, L] and right answers; those at positions without a label mean nothing."""
-        labels = jnp.maximum(labels["labels"], 0)
-        right = outputs.argmax(axis=-1) == labels
-        return losses.token_cross_entropy(outputs, labels), {"accuracy": right}
+        tags = jnp.maximum(labels["labels"], 0)
+        right = outputs.argmax(axis=-1) == tags
+        return losses.token_cross_entropy(outputs, tags), {"accuracy": right}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -244,13 +244,13 @@ class SpanObjective(FineTuningObjective):
             raise UserError(f"objective.beam_size={self.beam_size} must be at least 1")
 
     @property
-    def label_names(self) -> tuple[str, ...]:
+    def label_names(self) -> tuple[str, ...]:  # type: ignore[override]
         """The arrays of a batch that are labels."""
         positions = ("start_positions", "end_positions")
         return (*positions, "is_impossible") if self.answerability_weight else positions
 
     @property
-    def metrics(self) -> tuple[str, ...]:
+    def metrics(self) -> tuple[str, ...]:  # type: ignore[override]
         """Names of the means."""
         names = ("loss", "span_loss", "start_accuracy", "end_accuracy")
         answerability = ("answerability_loss", "answerability_accuracy")
@@ -262,7 +262,8 @@ class SpanObjective(FineTuningObjective):
 
     def measure(self, outputs: Arrays, labels: Arrays) -> tuple[jax.Array, Arrays]:
         """Losses [B], their parts and right answers."""
-        counts, span_loss = {}, 0.0
+        counts: Arrays = {}
+        span_loss: Any = 0.0
         for name in ("start", "end"):
             logits, positions = outputs[f"{name}_logits"], labels[f"{name}_positions"]
             span_loss += losses.token_cross_entropy(logits, positions) / 2

@@ -51,7 +51,7 @@ class MaskedLanguageModelObjective(PretrainingObjective):
     ) -> tuple[jax.Array, Sums]:
         """Mean of -log p(x_t | masked x) over masked positions, and the sums behind the metrics."""
         masked = inputs.masked
-        how = {"apply_fn": apply_fn, "deterministic": deterministic}
+        how: dict[str, Any] = {"apply_fn": apply_fn, "deterministic": deterministic}
         projection = generate(params, inputs, key, **how)
         loss, predictions = predict_tokens(
             projection,
@@ -70,9 +70,9 @@ class MaskedLanguageModelObjective(PretrainingObjective):
         metrics = prediction_metrics(sums)
         return {"loss": metrics["mlm_loss"]} | metrics
 
-    def flops(self, config: ElectraConfig, *, batch_size: int, seq_len: int) -> float:
+    def flops(self, config: ElectraConfig, *, batch_size: int, seq_len: int) -> float | None:
         """As of the base."""
-        sizes = {"batch_size": batch_size, "seq_len": seq_len}
+        sizes: dict[str, Any] = {"batch_size": batch_size, "seq_len": seq_len}
         return 3.0 * generator_flops(config, predicted=self.max_masked(seq_len), **sizes)
 
 
@@ -131,9 +131,10 @@ class ReplaceMlmObjective(ElectraObjective):
         loss += self.discriminator_weight * metrics["encoder_loss"]
         return {"loss": loss} | metrics
 
-    def flops(self, config: ElectraConfig, *, batch_size: int, seq_len: int) -> float:
+    def flops(self, config: ElectraConfig, *, batch_size: int, seq_len: int) -> float | None:
         """As of the base."""
-        predicted, sizes = self.max_masked(seq_len), {"batch_size": batch_size, "seq_len": seq_len}
+        predicted = self.max_masked(seq_len)
+        sizes: dict[str, Any] = {"batch_size": batch_size, "seq_len": seq_len}
         return 3.0 * (
             generator_flops(config, predicted=predicted, **sizes)
             + discriminator_flops(config, judged=predicted, head=False, **sizes)
@@ -190,9 +191,10 @@ class AllTokensMlmObjective(ElectraObjective):
         loss += self.discriminator_weight * encoder_loss
         return metrics | {"loss": loss, "encoder_loss": encoder_loss}
 
-    def flops(self, config: ElectraConfig, *, batch_size: int, seq_len: int) -> float:
+    def flops(self, config: ElectraConfig, *, batch_size: int, seq_len: int) -> float | None:
         """As of the base; the product with the table is computed again backwards."""
-        sizes, tokens = {"batch_size": batch_size, "seq_len": seq_len}, batch_size * seq_len
+        sizes: dict[str, Any] = {"batch_size": batch_size, "seq_len": seq_len}
+        tokens = batch_size * seq_len
         again = 2 * tokens * config.embedding_size * config.vocab_size
         return again + 3.0 * (
             generator_flops(config, predicted=self.max_masked(seq_len), **sizes)

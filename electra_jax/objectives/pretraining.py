@@ -131,8 +131,8 @@ class PretrainingObjective:
     ) -> Inputs:
         """Masks a batch: `input_ids` int [B, L], `row_ids` int [B]."""
         input_ids, row_ids = batch["input_ids"], batch["row_ids"]
-        mask_prob = self.mask_prob
-        if self.mask_prob_steps is not None:
+        mask_prob: float | jax.Array = self.mask_prob
+        if self.mask_prob_steps is not None and self.final_mask_prob is not None:
             done = jnp.minimum(1.0, jnp.asarray(step, jnp.float32) / self.mask_prob_steps)
             mask_prob = mask_prob + done * (self.final_mask_prob - mask_prob)
         masked = corruption.mask_tokens(
@@ -173,9 +173,26 @@ class PretrainingObjective:
         del step, num_rows
         return None
 
-    def flops(self, config: ElectraConfig, *, batch_size: int, seq_len: int) -> float:
-        """Matrix-product operations of one update; a multiply-add counts as two."""
+    def loss(
+        self,
+        params: Any,
+        inputs: Inputs,
+        key: jax.Array,
+        *,
+        apply_fn: Callable,
+        deterministic: bool = False,
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The loss, and sums, `tokens` among them."""
         raise NotImplementedError
+
+    def summarize(self, sums: Mapping[str, Any]) -> dict[str, float]:
+        """The metrics, `loss` among them, from sums."""
+        raise NotImplementedError
+
+    def flops(self, config: ElectraConfig, *, batch_size: int, seq_len: int) -> float | None:
+        """Matrix-product operations of one update, a multiply-add as two; None: not known."""
+        del config, batch_size, seq_len
+        return None
 
 
 def seeds_of(inputs: Inputs, key: jax.Array, purpose: int, deterministic: bool) -> jax.Array | None:

@@ -21,7 +21,7 @@ from electra_jax.data import (
 from electra_jax.data.tokenization import continues_word
 from electra_jax.errors import UserError
 from electra_jax.modeling import Electra
-from electra_jax.objectives import OBJECTIVES, Objective
+from electra_jax.objectives import OBJECTIVES, PretrainingObjective
 from electra_jax.optimizer import learning_rate_schedule, make_optimizer
 from electra_jax.pretrained import load_pretrained
 from electra_jax.run_directory import open_devices, say
@@ -35,7 +35,7 @@ class Setup:
 
     mesh: Any
     model: Electra
-    objective: Objective
+    objective: PretrainingObjective
     schedule: Callable[[int], Any]
     tx: optax.GradientTransformation
     corpus: Corpus
@@ -62,7 +62,7 @@ def set_up(config: ml_collections.ConfigDict) -> Setup:
     model_config = run_config.model_config(config, platform, vocab_size=corpus.vocab_size)
     run_config.check_corpus(model_config, corpus)
     num_train_steps = config.train.num_train_steps
-    needs_generator = "^generator_" in getattr(OBJECTIVES[config.objective.name], "frozen", ())
+    needs_generator = "^generator_" in OBJECTIVES[config.objective.name].frozen
     if needs_generator != (config.generator_from is not None):
         needed = "give" if needs_generator else "another objective trains its own: leave out"
         raise UserError(
@@ -98,7 +98,7 @@ def set_up(config: ml_collections.ConfigDict) -> Setup:
         ),
         tx=make_optimizer(
             num_train_steps=num_train_steps,
-            frozen=getattr(objective, "frozen", ()),
+            frozen=objective.frozen,
             **config.optimizer,
         ),
         corpus=corpus,
@@ -193,7 +193,7 @@ def fresh_state(config: ml_collections.ConfigDict, setup: Setup) -> TrainState:
     return create_train_state(key, setup.model, setup.tx, seq_len=config.data.seq_len)
 
 
-def flops_of(setup: Setup, step: int) -> float:
+def flops_of(setup: Setup, step: int) -> float | None:
     """Matrix-product operations of the update of a step."""
     phase = setup.batches.phases[setup.batches.phase_at(step)]
     return setup.objective.flops(

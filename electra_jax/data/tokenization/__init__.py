@@ -8,7 +8,7 @@ behind the tokenizers are imported where they are used.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from electra_jax.data import storage
@@ -55,6 +55,7 @@ def open_tokenizer(
       UserError: if there is no tokenizer that can be used, or if an argument does not apply.
     """
     name = os.fspath(path)
+    opened: Callable[[str | Path], Tokenizer]
     if name.endswith(".model"):
         opened, what = SentencePieceTokenizer.from_model, "a SentencePiece model"
     elif name.endswith(".json"):

@@ -295,7 +295,7 @@ def _find_special_ids(processor: Any, name: str) -> SpecialIds:
             f"{name} lacks {' '.join(missing)}: train one with --train-tokenizer, or train the "
             f"model again with --control_symbols={','.join(missing)}"
         )
-    return SpecialIds(*ids)
+    return SpecialIds(*[i for i in ids if i is not None])
 
 
 def _count_words(texts: Iterable[str], normalizer: Any) -> dict[str, int]:

@@ -34,6 +34,6 @@ def continues_word(tokenizer: Tokenizer) -> np.ndarray:
                 f"tokenizer of kind {kind!r}: no piece begins a word, so words cannot be told "
                 "apart: use another tokenizer, or choose tokens or spans instead of words"
             )
-    table = np.array(table)
-    table[list(tokenizer.special_ids)] = False
-    return table
+    continues = np.array(table)
+    continues[list(tokenizer.special_ids)] = False
+    return continues
