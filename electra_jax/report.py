@@ -199,9 +199,10 @@ def _throughput(runs: Sequence[_Run]) -> str:
                 f"{np.median(speeds):,.0f}",
                 f"{np.median(use):.1%}" if len(use) else "not known",
                 record.config["model"]["dtype"],
+                ", ".join(f"{k} {v}" for k, v in run.description.get("environment", {}).items()),
             ]
         )
-    head = ["run", "steps", "tokens", "tokens/s (median)", "of the device's peak", "dtype"]
+    head = ["run", "steps", "tokens", "tokens/s (median)", "of the device's peak", "dtype", "where"]
     return "<h2>Throughput</h2>" + _table(head, rows)
 
 

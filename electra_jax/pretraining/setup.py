@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
+import platform as platform_module
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +30,9 @@ from electra_jax.run_directory import open_devices, say
 from electra_jax.train_state import TrainState, create_train_state, init_params
 from electra_jax.warm_start import generator_params, start_params
 
+# Whose versions are kept with a run: results may depend on them in the last digits.
+_LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy")
+
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
@@ -43,7 +48,7 @@ class Setup:
     held_out: TokenBatches
     platform: str
     choices: run_config.Choices
-    description: dict[str, Any]  # JSON: the resolved config and what the corpus is
+    description: dict[str, Any]  # JSON: the resolved config, the corpus, where it runs
 
 
 def set_up(config: ml_collections.ConfigDict) -> Setup:
@@ -121,6 +126,11 @@ def set_up(config: ml_collections.ConfigDict) -> Setup:
                 "objective": {"name": config.objective.name} | run_config.objective_numbers(config),
             },
             "corpus": {"fingerprint": corpus.fingerprint, "path": str(corpus.path)},
+            "environment": {
+                "devices": parallel.describe_devices(mesh),
+                "python": platform_module.python_version(),
+                **{name: importlib.metadata.version(name) for name in _LIBRARIES},
+            },
         },
     )
 
