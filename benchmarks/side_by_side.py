@@ -25,10 +25,15 @@ from electra_jax.train_state import TrainState
 
 
 def in_turns(runs: dict[Any, Callable[[], Any]], rounds: int) -> dict[Any, list[float]]:
-    """Seconds of every run in every round, one run after another, after one round for warmth."""
+    """Seconds of every run in every round, one run after another, after one round for warmth.
+
+    Between two, a second's rest: the threads of one framework look out for work a while, on the
+    cores of the next.
+    """
     seconds: dict[Any, list[float]] = {key: [] for key in runs}
     for number in range(rounds + 1):
         for key, run in runs.items():
+            time.sleep(1.0)
             start = time.perf_counter()
             run()
             if number:
