@@ -31,7 +31,6 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 # A missing axis is an error instead of a broadcast.
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-ROOT = Path(__file__).parents[1]
 PAD, UNK, CLS, SEP, MASK = range(5)
 VOCAB_SIZE = 100
 

@@ -7,13 +7,14 @@ runs/test_objective_runs.py.
 import re
 import shlex
 import sys
+from pathlib import Path
 
 import pytest
-from conftest import ROOT
 
 from electra_jax import command_line
 from electra_jax.cli import build_parser
 
+ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
 import config_fields  # noqa: E402
 
