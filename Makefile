@@ -20,7 +20,7 @@ train: $(VENV)/.run
 	$(RUN) train.py --config=configs/tiny.py $(ARGS)
 
 test: $(VENV)/.test
-	$(RUN) -m pytest -m "not slow" $(ARGS)
+	$(RUN) -m pytest -m "not slow" -n 2 --dist loadfile $(ARGS)
 
 test-all: $(VENV)/.test
 	$(RUN) -m pytest $(ARGS)

@@ -9,7 +9,8 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from electra_jax import __version__, command_line
+import electra_jax
+from electra_jax import command_line
 from electra_jax.cli_inference import add_inference
 from electra_jax.cli_runs import add_runs
 from electra_jax.errors import UserError
@@ -41,7 +42,9 @@ class _Parser(argparse.ArgumentParser):
 def build_parser() -> argparse.ArgumentParser:
     """The parser of `electra-jax`, a sub-command for each verb."""
     parser = _Parser(prog="electra-jax", description=__doc__)
-    parser.add_argument("--version", action="version", version=f"electra-jax {__version__}")
+    parser.add_argument(
+        "--version", action="version", version=f"electra-jax {electra_jax.__version__}"
+    )
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     _add_prepare(verbs)
     _add_inspect(verbs)

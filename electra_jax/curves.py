@@ -164,7 +164,7 @@ def draw_sweep(results: Sequence[Mapping[str, Any]], path: Path | str) -> None:
             if found:
                 axes.plot(np.median(found), place, "|", color="C1", markersize=18)
         axes.set_yticks(range(len(names)), names)
-        axes.invert_yaxis()
+        axes.set_ylim(len(names) - 0.5, -0.5)  # the first on top
         axes.set_title(title, fontsize=10)
         axes.grid(alpha=0.3)
     figure.savefig(path, dpi=110)

@@ -57,8 +57,7 @@ def enable_compilation_cache() -> None:
     """
     if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
         root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        find = getattr(os, "sched_getaffinity", None)
-        cores = len(find(0)) if find else os.cpu_count()
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         place = Path(root) / "electra_jax" / "compilation" / f"{cores}-cores"
         jax.config.update("jax_compilation_cache_dir", str(place))
 

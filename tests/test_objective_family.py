@@ -229,7 +229,17 @@ def small_config(config):
     )
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+# Every loss has another program to compile; a few of them in all of the ordinary tests.
+ORDINARY = ("mlm", "electric", "all_tokens_mlm", "adversarial")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in ORDINARY else pytest.param(name, marks=pytest.mark.slow)
+        for name in OBJECTIVES
+    ],
+)
 def test_it_trains_its_parts_learns_and_goes_on_bitwise(
     name, objective, batch, small_config, tmp_path
 ):

@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 
+import pytest
 from small_run import ROOT, environment, generated_text, run
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -68,7 +69,6 @@ def test_the_commands_for_your_own_text_and_the_model_run_as_they_stand(tmp_path
 
     run_all(".venv/bin/electra-jax prepare texts/*.txt --output corpora/mine")
     assert (tmp_path / "runs" / "mine" / "checkpoints" / "2").is_dir()
-    run_all(".venv/bin/python train.py --config=configs/small.py --config.objective.name=mlm")
     inspect = [sys.executable, "-m", "electra_jax.cli", "inspect", "corpora/mine"]
     result = run(inspect, env=variables, cwd=tmp_path)
     assert result.returncode == 0 and "all checksums are right" in result.stdout
@@ -90,6 +90,21 @@ def test_the_commands_for_your_own_text_and_the_model_run_as_they_stand(tmp_path
     (tmp_path / "runs" / "mine").rename(tmp_path / "runs" / "before")
     *_, trained = run_all(".venv/bin/electra-jax prepare texts/*.txt --output corpora/domain")
     assert "Starting from hf/mine." in trained
+
+
+@pytest.mark.slow
+def test_the_commands_of_other_objectives_run_as_they_stand(tmp_path):
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "0.txt").write_text(generated_text(120, seed=0))
+    variables = environment() | {"PYTHONPATH": str(ROOT)}
+    first, *_ = commands_of(".venv/bin/electra-jax prepare texts/*.txt --output corpora/mine")
+    first = [w for word in first for w in ([str(tmp_path / "texts")] if "*" in word else [word])]
+    others = commands_of(
+        ".venv/bin/python train.py --config=configs/small.py --config.objective.name=mlm"
+    )
+    for command in (first, *others):
+        result = run(command, env=variables, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
 
 
 def test_every_file_it_links_to_exists():
