@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+import urllib.request
 
 import pytest
 from small_run import ROOT, environment, generated_text, run
@@ -83,7 +84,11 @@ def test_the_commands_for_your_own_text_and_the_model_run_as_they_stand(tmp_path
     with subprocess.Popen(
         [*serve, "--port", "0"], env=variables, cwd=tmp_path, stdout=subprocess.PIPE, text=True
     ) as process:
-        assert process.stdout.readline().startswith("http://127.0.0.1:")
+        url = process.stdout.readline().strip()
+        assert url.startswith("http://127.0.0.1:")
+        # Answers are given once the server has taken over the signals.
+        with urllib.request.urlopen(url.split()[0], timeout=60) as page:
+            assert page.status == 200
         process.terminate()
         assert process.wait(30) == 0
 
