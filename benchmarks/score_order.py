@@ -3,8 +3,8 @@
 python benchmarks/score_order.py RUN TEXT [--sentences 1000]
 
 RUN is a run with --config.objective.name=electric, TEXT a text file (also .xz) that it was not
-trained on. A word that is one piece is replaced by another one-piece word: any of the vocabulary, or one as
-frequent as words of the text are.
+trained on. A word that is one piece is replaced by another one-piece word: any of the vocabulary,
+or one as frequent as words of the text are.
 """
 
 from __future__ import annotations
