@@ -9,8 +9,6 @@ from typing import Any
 
 from electra_jax.errors import UserError
 
-# What "--against reference" means.
-REFERENCE = Path(__file__).parent / "reference"
 METRICS = (
     "loss mlm_loss encoder_loss disc_loss disc_auc mlm_accuracy sampled_accuracy disc_recall "
     "replaced_share grad_norm learning_rate"
@@ -48,15 +46,15 @@ def read_curves(path: Path | str) -> dict[str, list[dict[str, Any]]]:
     """Rows of each CSV file at a path, by the file's name.
 
     Args:
-      path: a file, a directory of them, or "reference": those that come with the package.
+      path: a file, or a directory of them.
 
     Raises:
       UserError: if there is none, or one is no such file.
     """
-    path = REFERENCE if str(path) == "reference" else Path(path)
+    path = Path(path)
     files = sorted(path.glob("*.csv")) if path.is_dir() else [path]
     if not files or not files[0].exists():
-        raise UserError(f"against={path}: there is no .csv: give a file, a directory, or reference")
+        raise UserError(f"against={path}: there is no .csv: give a file or a directory")
     curves = {}
     for file in files:
         try:

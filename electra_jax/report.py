@@ -62,7 +62,7 @@ def write_report(
     Args:
       directories: workdirs of `train.py` and `finetune.py`.
       output: the page; replaced as a whole where it exists.
-      against: CSV files or directories of them, or "reference": curves to lay under.
+      against: CSV files or directories of them: curves to lay under.
       csv_directory: where to write each run's curves as a CSV file; None: nowhere.
 
     Raises:
