@@ -98,6 +98,13 @@ def _texts(arguments: argparse.Namespace) -> Iterator[tuple[str, str]]:
         raise UserError(f"{arguments.file} cannot be read ({error.strerror})") from None
 
 
+def _noting(lines: Iterator[tuple[str, str]], problems: list[str]) -> Iterator[str]:
+    """The texts; what is wrong with each is added to `problems` as it is read."""
+    for text, problem in lines:
+        problems.append(problem)
+        yield text
+
+
 def _check_directory(flag: str, path: str) -> None:
     """A file that cannot be written is told before the work, not after it."""
     parent = Path(path).parent
@@ -153,14 +160,9 @@ def _detect(arguments: argparse.Namespace) -> None:
 def _fill_mask(arguments: argparse.Namespace) -> None:
     model = _model(arguments)
     problems: list[str] = []
-
-    def texts() -> Iterator[str]:
-        for text, problem in _texts(arguments):
-            problems.append(problem)
-            yield text
-
     strict = arguments.file is None
-    answers = model.fill_mask(texts(), top_k=arguments.top_k, strict=strict)
+    texts = _noting(_texts(arguments), problems)
+    answers = model.fill_mask(texts, top_k=arguments.top_k, strict=strict)
     for number, masks in enumerate(answers):
         if isinstance(masks, UserError):
             masks = {"error": problems[number] or str(masks)}
@@ -175,13 +177,7 @@ def _score(arguments: argparse.Namespace) -> None:
     lines = _texts(arguments)
     if not arguments.rerank:
         problems: list[str] = []
-
-        def texts() -> Iterator[str]:
-            for text, problem in lines:
-                problems.append(problem)
-                yield text
-
-        for number, score in enumerate(model.score(texts(), strict=False)):
+        for number, score in enumerate(model.score(_noting(lines, problems), strict=False)):
             if isinstance(score, UserError):
                 print(json.dumps({"error": problems[number] or str(score)}, ensure_ascii=False))
             else:

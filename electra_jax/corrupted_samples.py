@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,13 +12,14 @@ import numpy as np
 
 from electra_jax import corruption
 from electra_jax.checkpoint import load_params
-from electra_jax.config import ElectraConfig
 from electra_jax.data import Corpus, TokenBatches
 from electra_jax.errors import UserError
 from electra_jax.modeling import Electra
 from electra_jax.objectives import OBJECTIVES
 from electra_jax.objectives.electra import ReplacedTokenDetection
+from electra_jax.objectives.electric import ElectricObjective
 from electra_jax.objectives.pretraining import discriminate
+from electra_jax.pretrained import described_model
 
 _KEY = 0  # the same masks at every step, and in every report
 
@@ -47,8 +49,14 @@ def corrupted_samples(
     """
     config = description["config"]
     objective_class = OBJECTIVES.get(config["objective"]["name"])
-    if objective_class is None or not issubclass(objective_class, ReplacedTokenDetection):
-        raise UserError(f"objective {config['objective']['name']!r} replaces no tokens to look at")
+    if (
+        objective_class is None
+        or not issubclass(objective_class, ReplacedTokenDetection)
+        or issubclass(objective_class, ElectricObjective)  # whose outputs are energies
+    ):
+        raise UserError(
+            f"objective {config['objective']['name']!r} gives no verdicts on replaced tokens"
+        )
     steps = sorted(
         int(path.name) for path in (workdir / "checkpoints").glob("[0-9]*") if path.name.isdigit()
     )
@@ -71,10 +79,8 @@ def corrupted_samples(
     if numbers.get("masking") == "words":
         numbers["masking"] = "tokens"  # the same share, without a table of words
     objective = objective_class(corpus.vocab_size, corpus.special_ids, **numbers)
-    fields = {field: config["model"][field] for field in config["model"]}
-    known = ElectraConfig.__dataclass_fields__
-    fields = {k: v for k, v in fields.items() if k in known and k not in ("attention", "remat")}
-    model = Electra(ElectraConfig(**fields | {"scan_layers": True, "dtype": "float32"}))
+    described = described_model(description)
+    model = Electra(dataclasses.replace(described, scan_layers=True, dtype="float32"))
 
     @jax.jit
     def verdicts(params):

@@ -276,13 +276,16 @@ class TextModel:
             fits = [0 < len(row) <= self.max_tokens for row in rows]
             scores = iter(self._run(step, [r for r, ok in zip(rows, fits, strict=True) if ok]))
             for text, row, ok in zip(chunk, rows, fits, strict=True):
+                if ok:
+                    yield float(next(scores))
+                    continue
                 problem = UserError(
                     f"text {text[:60]!r} has {len(row):,} tokens, and the model scores 1 to "
                     f"{self.max_tokens:,}: shorten it"
                 )
-                if strict and not ok:
+                if strict:
                     raise problem
-                yield float(next(scores)) if ok else problem
+                yield problem
 
     def _with_masks(self, text: str) -> np.ndarray | UserError:
         """A text's ids, [MASK] among them, or what is wrong with it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -91,11 +92,8 @@ def load_pretrained(directory: Path | str, *, what: str = "pretrained") -> Pretr
     for place in (directory / "model", directory / "best", directory):
         if (place / "checkpoints").is_dir():
             params, metadata = load_params(place)
-            fields = {field.name for field in dataclasses.fields(ElectraConfig)}
-            fields -= {"attention", "remat"}  # how the run computed, not what the model is
             try:
-                described = metadata["config"]["model"]
-                config = ElectraConfig(**{k: v for k, v in described.items() if k in fields})
+                config = described_model(metadata)
             except (KeyError, TypeError) as error:
                 raise UserError(
                     f"{what}={place}: its checkpoint does not say what model it is of ({error!r}): "
@@ -115,6 +113,18 @@ def load_pretrained(directory: Path | str, *, what: str = "pretrained") -> Pretr
     if model.tokenizer is None:
         raise UserError(f"{what}={directory} has no tokenizer: add its vocab.txt")
     return Pretrained(model.config, model.params, model.tokenizer, {})
+
+
+def described_model(description: Mapping[str, Any]) -> ElectraConfig:
+    """The architecture that a run of ours, or its checkpoint, says it has.
+
+    Raises:
+      KeyError, TypeError: if it does not say.
+    """
+    fields = {field.name for field in dataclasses.fields(ElectraConfig)}
+    fields -= {"attention", "remat"}  # how the run computed, not what the model is
+    described = description["config"]["model"]
+    return ElectraConfig(**{k: v for k, v in described.items() if k in fields})
 
 
 def from_pretrained(directory: Path | str) -> Pretrained:

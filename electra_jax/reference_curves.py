@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from electra_jax.data.curriculum import Phase, tokens_in_phases
 from electra_jax.errors import UserError
 
 METRICS = (
@@ -18,13 +19,10 @@ _MOST_ROWS = 200
 
 def tokens_at(config: Mapping[str, Any], step: int) -> int:
     """Tokens of the first steps of a run, padding included."""
-    data, batch_size = config["data"], config["train"]["batch_size"]
-    phases = [(0, data["seq_len"], batch_size), *data.get("phases", ())]
-    ends = [phase[0] for phase in phases[1:]] + [max(step, phases[-1][0])]
-    return sum(
-        max(0, min(step, end) - first) * length * rows
-        for (first, length, rows), end in zip(phases, ends, strict=True)
-    )
+    data = config["data"]
+    first = Phase(0, data["seq_len"], config["train"]["batch_size"])
+    later = [Phase(*phase) for phase in data.get("phases", ())]
+    return tokens_in_phases([first, *later], step)
 
 
 def write_curves(path: Path, rows: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> None:

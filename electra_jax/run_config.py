@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import ml_collections
@@ -95,10 +95,7 @@ def check_values(config: ml_collections.ConfigDict) -> None:
         if flat[name] not in choices:
             known = ", ".join(map(str, choices))
             raise UserError(f"{name}={flat[name]!r} is unknown: use one of {known}")
-    numbers = objective_numbers(config)
-    numbers |= {"continues_word": [False]} if numbers.get("masking") == "words" else {}
-    # Checks its own numbers.
-    OBJECTIVES[config.objective.name](1, SpecialIds(0, 0, 0, 0, 0), **numbers)
+    make_objective(config, 1, SpecialIds(0, 0, 0, 0, 0))  # checks its own numbers
     keep_every, every = config.train.keep_checkpoint_every, config.train.checkpoint_every
     if keep_every is not None and (keep_every <= 0 or keep_every % every):
         raise UserError(
@@ -130,10 +127,8 @@ def check_values(config: ml_collections.ConfigDict) -> None:
             )
 
 
-def _check_fields(
-    group: str, values: Mapping[str, Any], dataclass: type, also: Set[str] = frozenset()
-) -> None:
-    known = {field.name for field in dataclasses.fields(dataclass)} | also
+def _check_fields(group: str, values: Mapping[str, Any], dataclass: type) -> None:
+    known = {field.name for field in dataclasses.fields(dataclass)}
     for name in sorted(set(values) - known):
         raise UserError(f"{group}.{name}={values[name]!r}: {dataclass.__name__} has no such field")
 
@@ -322,17 +317,16 @@ def objective_numbers(config: ml_collections.ConfigDict) -> dict[str, Any]:
     Raises:
       UserError: for such a value, or for a field that no objective has.
     """
-    chosen = OBJECTIVES[config.objective.name]
-    known = {field.name for field in dataclasses.fields(chosen)}
-    defaults = {
-        field.name: field.default
-        for objective in OBJECTIVES.values()
-        for field in dataclasses.fields(objective)
-    }
-    numbers = {}
+
+    def defaults_of(objective: type) -> dict[str, Any]:
+        return {field.name: field.default for field in dataclasses.fields(objective)}
+
+    own, defaults, numbers = defaults_of(OBJECTIVES[config.objective.name]), {}, {}
+    for objective in OBJECTIVES.values():
+        defaults |= defaults_of(objective)
     for name, value in config.objective.items():
-        if name in known:
-            numbers[name] = value
+        if name in own:
+            numbers[name] = own[name] if value is None else value  # None: its own default
         elif name == "name":
             continue
         elif name not in defaults:
@@ -342,6 +336,4 @@ def objective_numbers(config: ml_collections.ConfigDict) -> dict[str, Any]:
                 f"objective.{name}={value!r}, but objective.name={config.objective.name!r} has no "
                 f"such number: leave it at {defaults[name]!r}"
             )
-    # None: the objective's own default.
-    own = {field.name: field.default for field in dataclasses.fields(chosen)}
-    return {name: own[name] if value is None else value for name, value in numbers.items()}
+    return numbers

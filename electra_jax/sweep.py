@@ -18,6 +18,7 @@ from electra_jax import finetuning, pretraining, run_config
 from electra_jax.curves import draw_sweep
 from electra_jax.data import Corpus
 from electra_jax.errors import UserError
+from electra_jax.reference_curves import tokens_at
 from electra_jax.run_directory import say
 from electra_jax.special_ids import SpecialIds
 from electra_jax.writers import read_rows
@@ -118,7 +119,7 @@ def described(
     last = [row for row in rows if row["split"] == "eval"][-1]
     speeds = [row["tokens_per_second"] for row in rows if row["split"] == "train"]
     steps = plan.train.num_train_steps
-    tokens = steps * plan.train.batch_size * plan.data.seq_len
+    tokens = tokens_at(plan.to_dict(), steps)
     return {
         "name": name,
         "seed": seed,

@@ -91,7 +91,7 @@ def predict_tokens(
       sum(weights * losses), differentiable in the projection, and the predictions.
     """
     batch, count = labels.shape
-    columns = count if rows_at_once is None else max(1, min(count, rows_at_once // batch))
+    columns = _columns_at_once(batch, count, rows_at_once)
     # Static, so that sampling at temperature 1 can use the softmax's own exponentials.
     fixed = float(temperature) if isinstance(temperature, int | float) else None
     options = (columns, projection.table.shape[0], fixed, disallow_correct)
@@ -116,7 +116,7 @@ def token_losses(
       pad_multiple, rows_at_once: as of `predict_tokens`.
     """
     batch, count = labels.shape
-    columns = count if rows_at_once is None else max(1, min(count, rows_at_once // batch))
+    columns = _columns_at_once(batch, count, rows_at_once)
     table, bias = _padded(projection, pad_multiple)
 
     @jax.checkpoint
@@ -128,6 +128,10 @@ def token_losses(
         return of_part((projection.features, labels))
     split, join = _columns(batch, count, columns)
     return join(jax.lax.map(of_part, jax.tree.map(split, (projection.features, labels))))
+
+
+def _columns_at_once(batch: int, count: int, rows_at_once: int | None) -> int:
+    return count if rows_at_once is None else max(1, min(count, rows_at_once // batch))
 
 
 def _columns(batch: int, count: int, columns: int) -> tuple[Callable, Callable]:

@@ -43,11 +43,11 @@ LAYERS = (
         "same_run",
     )
     + ("run_directory", "pretrained", "warm_start", "tensorflow_checkpoint", "convert"),
-    ("inference_steps", "reranking"),
+    ("inference_steps", "reranking", "reference_curves"),
     ("pretraining", "finetuning", "inference", "detection_page", "command_line"),
     ("sweep",),
     ("service",),
-    ("run_record", "doctor", "reference_curves", "corrupted_samples", "report"),
+    ("run_record", "doctor", "corrupted_samples", "report"),
     ("cli", "cli_inference", "cli_runs"),
 )
 # These packages stand beside the first three layers: NumPy, no JAX.

@@ -109,9 +109,7 @@ class CurriculumBatches:
 
     def num_tokens(self, num_steps: int) -> int:
         """Tokens of these rows, padding included."""
-        return sum(
-            steps * phase.batch_size * phase.seq_len for steps, phase in self._parts(num_steps)
-        )
+        return tokens_in_phases(self.phases, num_steps)
 
     def num_epochs(self, num_steps: int) -> float:
         """How many times the corpus is read in the first steps."""
@@ -121,12 +119,24 @@ class CurriculumBatches:
         )
 
     def _parts(self, num_steps: int) -> list[tuple[int, Phase]]:
-        """How many of the first steps are in each phase."""
-        ends = [*self._first_steps[1:], max(num_steps, self._first_steps[-1])]
-        return [
-            (max(0, min(num_steps, end) - phase.first_step), phase)
-            for phase, end in zip(self.phases, ends, strict=True)
-        ]
+        return steps_in_phases(self.phases, num_steps)
+
+
+def steps_in_phases(phases: Sequence[Phase], num_steps: int) -> list[tuple[int, Phase]]:
+    """How many of the first steps are in each phase."""
+    ends = [*(phase.first_step for phase in phases[1:]), max(num_steps, phases[-1].first_step)]
+    return [
+        (max(0, min(num_steps, end) - phase.first_step), phase)
+        for phase, end in zip(phases, ends, strict=True)
+    ]
+
+
+def tokens_in_phases(phases: Sequence[Phase], num_steps: int) -> int:
+    """Tokens of the rows of the first steps, padding included."""
+    return sum(
+        steps * phase.batch_size * phase.seq_len
+        for steps, phase in steps_in_phases(phases, num_steps)
+    )
 
 
 def _check(phases: Sequence[Phase]) -> None:

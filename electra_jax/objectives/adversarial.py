@@ -19,13 +19,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from electra_jax import corruption, losses
+from electra_jax import losses
 from electra_jax.config import ElectraConfig
 from electra_jax.objectives.electra import ElectraObjective, Sums
 from electra_jax.objectives.pretraining import (
     Inputs,
-    detection_sums,
-    discriminate,
     generate,
     prediction_sums,
     sampling_uniforms,
@@ -58,10 +56,9 @@ class AdversarialObjective(ElectraObjective):
         projection, guesses = generate(params, inputs, key, method="project_and_judge", **how)
         fixed = jax.lax.stop_gradient(projection)
         _, predictions = self.predict(fixed, masked.labels, inputs, key)
-        corrupted_ids, is_replaced = corruption.corrupt(masked, predictions.sampled)
-        logits = discriminate(params, inputs, corrupted_ids, key, **how)
-        token_losses = losses.binary_cross_entropy(logits, is_replaced)
-        loss = self.discriminator_weight * (token_losses * inputs.discriminator_weights).sum()
+        loss, token_losses, sums = self.judge(
+            params, inputs, predictions.sampled, key, apply_fn, deterministic
+        )
 
         rewards = jnp.take_along_axis(token_losses, masked.positions, axis=1)  # [B, P]
         rewards = jax.lax.stop_gradient(rewards)
@@ -78,9 +75,7 @@ class AdversarialObjective(ElectraObjective):
         baseline_loss = (baseline_losses * inputs.generator_weights).sum()
         loss += self.generator_weight * (policy_loss + baseline_loss)
         chosen = masked.chosen.astype(jnp.float32)
-        sums = prediction_sums(masked.chosen, predictions, masked.labels)
-        sums |= detection_sums(masked, self.judged(masked), logits, token_losses, is_replaced)
-        sums |= {
+        sums |= prediction_sums(masked.chosen, predictions, masked.labels) | {
             "reward_sum": (rewards * chosen).sum(),
             "baseline_sum": (baselines * chosen).sum(),
             "policy_loss_sum": (advantages * predictions.sampled_losses * chosen).sum(),

@@ -64,14 +64,29 @@ class ReplacedTokenDetection(PretrainingObjective):
     ) -> tuple[jax.Array, Sums]:
         """The weighted sum of the two losses, and the sums behind the metrics."""
         loss, sampled, sums = self.fill(params, inputs, key, apply_fn, deterministic)
-        corrupted_ids, is_replaced = corruption.corrupt(inputs.masked, sampled)
+        judged_loss, _, judged_sums = self.judge(
+            params, inputs, sampled, key, apply_fn, deterministic
+        )
+        return loss + judged_loss, jax.lax.stop_gradient(sums | judged_sums)
+
+    def judge(
+        self,
+        params: Any,
+        inputs: Inputs,
+        sampled: jax.Array,
+        key: jax.Array,
+        apply_fn: Callable,
+        deterministic: bool,
+    ) -> tuple[jax.Array, jax.Array, Sums]:
+        """The discriminator's weighted loss on text with the samples, of each token, and sums."""
+        masked = inputs.masked
+        corrupted_ids, is_replaced = corruption.corrupt(masked, sampled)
         how: dict[str, Any] = {"apply_fn": apply_fn, "deterministic": deterministic}
         logits = discriminate(params, inputs, corrupted_ids, key, **how)  # [B, L]
         token_losses = losses.binary_cross_entropy(logits, is_replaced)  # [B, L]
-        loss += self.discriminator_weight * (token_losses * inputs.discriminator_weights).sum()
-        masked = inputs.masked
-        sums |= detection_sums(masked, self.judged(masked), logits, token_losses, is_replaced)
-        return loss, jax.lax.stop_gradient(sums)
+        loss = self.discriminator_weight * (token_losses * inputs.discriminator_weights).sum()
+        sums = detection_sums(masked, self.judged(masked), logits, token_losses, is_replaced)
+        return loss, token_losses, sums
 
     def summarize(self, sums: Mapping[str, Any]) -> dict[str, float]:
         """Means over everything that was added up; pads and unused slots count nowhere."""
