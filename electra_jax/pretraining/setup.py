@@ -67,13 +67,16 @@ def set_up(config: ml_collections.ConfigDict) -> Setup:
     model_config = run_config.model_config(config, platform, vocab_size=corpus.vocab_size)
     run_config.check_corpus(model_config, corpus)
     num_train_steps = config.train.num_train_steps
-    needs_generator = "^generator_" in OBJECTIVES[config.objective.name].frozen
-    if needs_generator != (config.generator_from is not None):
-        needed = "give" if needs_generator else "another objective trains its own: leave out"
+    is_fixed = "^generator_" in OBJECTIVES[config.objective.name].frozen
+    if is_fixed and config.generator_from is None:
         raise UserError(
-            f"generator_from={config.generator_from} with objective.name="
-            f"{config.objective.name!r}: {needed} generator_from=DIR, a run with a masked language "
-            "model"
+            f"objective.name={config.objective.name!r} leaves the generator as it is: give "
+            "generator_from=DIR, a run with a masked language model"
+        )
+    if config.generator_from is not None and model_config.sharing not in ("apart", "none"):
+        raise UserError(
+            f"generator_from={config.generator_from}, but model.sharing={model_config.sharing!r} "
+            "gives the generator no tables of its own: set model.sharing=apart, or none"
         )
     batches = training_batches(config, corpus)
     for phase in batches.phases:

@@ -86,10 +86,19 @@ def test_a_generator_trained_before_stays_as_it_is(corpus_path, undisturbed, tmp
         jax.tree.map(np.testing.assert_array_equal, after[part], before[part])
     assert (after["embeddings"]["word"] != before["embeddings"]["word"]).any()
 
+    # Another objective trains it on.
+    fields = {"model__sharing": "apart", "train__num_train_steps": 2, "generator_from": undisturbed}
+    result = run(command(corpus_path, tmp_path / "trained", **fields))
+    assert result.returncode == 0, result.stderr
+    trained = load_params(tmp_path / "trained")[0]["generator_encoder"]
+    moved = jax.tree.map(lambda a, b: abs(a - b).max(), trained, before["generator_encoder"])
+    assert 0 < max(jax.tree.leaves(moved)) < 0.01
+
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
+        ({"generator_from": "somewhere"}, "gives the generator no tables of its own: set"),
         ({"objective__name": "mlm", "model__sharing": "none"}, "needs all"),
         (
             {"objective__name": "mlm", "objective__temperature": 2.0},
