@@ -1,5 +1,5 @@
 # make train   set everything up and pre-train a tiny model on the default corpus
-# make test    set everything up and run the tests, in less than ten minutes
+# make test    set everything up and run the tests
 #
 # Needs Python 3.11 or newer, with its venv module, and make. Everything goes into .venv/.
 
