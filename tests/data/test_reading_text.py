@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reading_helpers import COMPRESS, LENIENT, message, read, read_file, write
 
+from electra_jax.data import storage
 from electra_jax.data.reading import ReadingCounts, ReadingOptions, Unit, read_documents
 from electra_jax.data.reading.decompression import Damaged, decompress
 from electra_jax.data.reading.lines import cut_document, line_blocks, utf8_size
@@ -135,6 +136,23 @@ def test_refuses_what_is_no_archive(tmp_path, suffix):
     assert "damaged or cut-short archive" in message(tmp_path / f"a.{suffix}")
     (tmp_path / f"a.{suffix}").write_bytes(b"")
     assert "(it is empty)" in message(tmp_path / f"a.{suffix}")
+
+
+@pytest.mark.parametrize("form", ["text", "parquet"])
+def test_the_file_is_closed_at_damage(tmp_path, monkeypatch, form):
+    path = tmp_path / "a.txt.gz"
+    path.write_bytes(TEXT)
+    opened = []
+
+    def open_read(name):
+        opened.append(open(name, "rb"))
+        return opened[-1]
+
+    monkeypatch.setattr(storage, "open_read", open_read)
+    with pytest.raises(UserError) as error:  # Holds the traceback, and with it the frames.
+        read_file(path, form, field="text")
+    assert "damaged or cut-short" in str(error.value)
+    assert opened and all(file.closed for file in opened)
 
 
 @pytest.mark.parametrize("compression", ["gz", "xz", "zst"])

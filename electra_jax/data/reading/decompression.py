@@ -5,7 +5,7 @@ from __future__ import annotations
 import lzma
 import os
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 from electra_jax.data import storage
@@ -59,7 +59,7 @@ def cannot_be_read(name: str, error: OSError) -> UserError:
 
 def file_chunks(
     name: str, counts: ReadingCounts, start: int = 0, stop: int | None = None
-) -> Iterator[bytes]:
+) -> Generator[bytes, None, None]:
     """The bytes from `start` to `stop` of a file as it is on disk.
 
     Args:

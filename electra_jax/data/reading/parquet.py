@@ -99,8 +99,9 @@ def _open_file(name: str) -> Iterator[BinaryIO]:
         with storage.open_read(name) as file:
             yield file
         return
-    with tempfile.TemporaryFile() as file:
-        for chunk in decompress(file_chunks(name, ReadingCounts()), compression, name):
+    chunks = file_chunks(name, ReadingCounts())
+    with tempfile.TemporaryFile() as file, contextlib.closing(chunks):
+        for chunk in decompress(chunks, compression, name):
             file.write(chunk)
         file.seek(0)
         yield file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 from electra_jax.data.reading.archives import file_documents
@@ -37,5 +38,11 @@ def read_documents(
         return tfds_documents(unit, context)
     if unit.format == "parquet":
         return parquet_documents(unit, context)
-    chunks = file_chunks(unit.name, counts, unit.start, unit.stop)
-    return file_documents(chunks, split_name(unit.name), context._replace(start=unit.start))
+    return _documents_of_file(unit, context._replace(start=unit.start))
+
+
+def _documents_of_file(unit: Unit, context: Context) -> Iterator[list[str]]:
+    chunks = file_chunks(unit.name, context.counts, unit.start, unit.stop)
+    # At damage too: the error's traceback would keep the file open.
+    with contextlib.closing(chunks):
+        yield from file_documents(chunks, split_name(unit.name), context)
