@@ -25,6 +25,7 @@ def get_config(task: str = "") -> config_dict.ConfigDict:
     config.platform = "auto"  # cpu, gpu or tpu; auto: what JAX finds
     config.pretrained = config_dict.placeholder(str)  # a run, or a Hugging Face directory
     config.data_dir = config_dict.placeholder(str)  # the task's files, or "tfds:glue"
+    config.from_scratch = False  # a baseline: pretrained's shape and tokenizer, parameters drawn
     config.seed = 0  # of the first trial; the others follow
     config.num_trials = 1  # from seeds that follow one another
     config.learning_rate = config_dict.placeholder(float)  # None: by the encoder's size

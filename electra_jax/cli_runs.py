@@ -29,7 +29,8 @@ def add_runs(verbs) -> None:
         action="append",
         default=[],
         metavar="CSV",
-        help="a file or directory of curves to lay under, as --write-csv leaves them",
+        help="a file or directory of curves to lay under, as --write-csv leaves them; or those of "
+        "this project: reference, reference:tiny",
     )
     parser.add_argument("--write-csv", metavar="DIR", help="write each run's curves there, too")
     parser.set_defaults(verb=_report, after_interrupt="nothing was written")

@@ -142,7 +142,7 @@ def draw_scatter(gold: Sequence[float], predicted: Sequence[float], path: Path |
 
 
 def draw_sweep(results: Sequence[Mapping[str, Any]], path: Path | str) -> None:
-    """Draws each probe's scores by run, a point a seed, into a PNG file.
+    """Draws each probe's scores by run, a point a trial, into a PNG file.
 
     Args:
       results: of `sweep.run_sweep`.
@@ -152,14 +152,14 @@ def draw_sweep(results: Sequence[Mapping[str, Any]], path: Path | str) -> None:
 
     names = list(dict.fromkeys(result["name"] for result in results))
     probes = list(dict.fromkeys(task for result in results for task in result["probes"]))
-    panels = [(task, lambda r, task=task: r["probes"].get(task)) for task in probes]
-    panels.append(("minutes of pre-training", lambda r: r["seconds"] / 60))
+    panels = [(task, lambda r, task=task: r["probes"].get(task, [])) for task in probes]
+    panels.append(("minutes of pre-training", lambda r: [r["seconds"] / 60]))
     figure = Figure(figsize=(3.6 * len(panels), 1.6 + 0.34 * len(names)), layout="constrained")
-    for axes, (title, value) in zip(
+    for axes, (title, values) in zip(
         figure.subplots(1, len(panels), sharey=True, squeeze=False).flat, panels, strict=True
     ):
         for place, name in enumerate(names):
-            found = [value(r) for r in results if r["name"] == name and value(r) is not None]
+            found = [value for r in results if r["name"] == name for value in values(r)]
             axes.plot(found, [place] * len(found), "o", color="C0", alpha=0.6)
             if found:
                 axes.plot(np.median(found), place, "|", color="C1", markersize=18)

@@ -1,4 +1,8 @@
-"""Curves in small CSV files: written from runs, read to be laid under others."""
+"""Curves in small CSV files: written from runs, read to be laid under others.
+
+Those of this project's own runs are in `reference/`: `tiny-SEED.csv` of configs/tiny.py on the
+default corpus (make train), `small_wikipedia-NAME.csv` of experiments/small_wikipedia.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,7 @@ METRICS = (
     "replaced_share grad_norm learning_rate"
 ).split()
 _MOST_ROWS = 200
+_REFERENCE = Path(__file__).parent / "reference"
 
 
 def tokens_at(config: Mapping[str, Any], step: int) -> int:
@@ -44,13 +49,21 @@ def read_curves(path: Path | str) -> dict[str, list[dict[str, Any]]]:
     """Rows of each CSV file at a path, by the file's name.
 
     Args:
-      path: a file, or a directory of them.
+      path: a file, or a directory of them; "reference": the project's own, "reference:tiny": those
+        of them whose names begin so.
 
     Raises:
       UserError: if there is none, or one is no such file.
     """
-    path = Path(path)
+    name, _, beginning = str(path).partition(":")
+    is_reference = name == "reference" and not Path(path).exists()
+    path = _REFERENCE if is_reference else Path(path)
     files = sorted(path.glob("*.csv")) if path.is_dir() else [path]
+    if is_reference:
+        known = sorted({file.stem.partition("-")[0] for file in files})
+        files = [file for file in files if file.stem.startswith(beginning)]
+        if not files:
+            raise UserError(f"against=reference:{beginning} is unknown: use {', '.join(known)}")
     if not files or not files[0].exists():
         raise UserError(f"against={path}: there is no .csv: give a file or a directory")
     curves = {}

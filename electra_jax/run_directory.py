@@ -92,9 +92,7 @@ def open_run(
     for line in damaged:
         say(line)
     if known.exists():
-        before, now = read_json(known), json.loads(json.dumps(description))
-        for note in same_run.check_same_run(before, now, workdir, may_change, data_fields):
-            say(f"Changed since this run began: {note}")
+        before = recognise(workdir, description, may_change=may_change, data_fields=data_fields)
         checkpoint_every = max(checkpoint_every, before["config"]["train"]["checkpoint_every"])
     try:
         checkpointer = Checkpointer(workdir / "checkpoints", keep=keep, keep_every=keep_every)
@@ -123,6 +121,24 @@ def open_run(
     if known.exists() and not start:
         say(f"{workdir} holds no checkpoint yet: starting at step 0.")
     return checkpointer, start
+
+
+def recognise(
+    workdir: Path,
+    description: Mapping[str, Any],
+    *,
+    may_change: tuple[str, ...] = same_run.MAY_CHANGE,
+    data_fields: str = "data.path",
+) -> dict[str, Any]:
+    """The description of the run in a directory, which is the run asked for; says what differs.
+
+    Raises:
+      UserError: if it is another one.
+    """
+    before, now = read_json(workdir / "config.json"), json.loads(json.dumps(description))
+    for note in same_run.check_same_run(before, now, workdir, may_change, data_fields):
+        say(f"Changed since this run began: {note}")
+    return before
 
 
 @contextlib.contextmanager
@@ -214,6 +230,7 @@ def open_writers(
     *,
     num_steps: int,
     start: int,
+    main_metric: str = "",
 ) -> WriterList:
     """Everything that takes rows, in the one process that writes; begins the run's files."""
     if not processes.is_main():
@@ -228,7 +245,8 @@ def open_writers(
     if logging["wandb"]:
         project = logging["wandb_project"]
         writers.append(WandbWriter(project=project, config=description, workdir=workdir))
-    return WriterList([*writers, ConsoleWriter(num_steps=num_steps, first_step=start)])
+    console = ConsoleWriter(num_steps=num_steps, first_step=start, main_metric=main_metric)
+    return WriterList([*writers, console])
 
 
 # What objectives report, in words.

@@ -25,6 +25,7 @@ from electra_jax.writers import read_rows
 
 # What of a run's last evaluation is worth a column.
 _HELD_OUT = ("mlm_loss", "encoder_loss", "disc_loss", "disc_auc", "sampled_accuracy")
+_SCRATCH = "scratch"
 
 
 def run_sweep(config: ml_collections.ConfigDict, workdir: Path | str) -> list[dict[str, Any]]:
@@ -33,12 +34,16 @@ def run_sweep(config: ml_collections.ConfigDict, workdir: Path | str) -> list[di
     Leaves in `workdir`: `NAME/SEED/` with `pretraining/` and a directory for each probe,
     `results.json`, `table.md` and `sweep.png`.
 
+    With `config.scratch` the probes are also trained from fresh parameters, in the shape of the
+    first run: what they are worth without pre-training.
+
     Args:
       config: as `configs/sweeps/objectives.py` makes it.
       workdir: directory of the sweep.
 
     Returns:
-      A dict for each run: name, seed, steps, cost, held-out metrics and the probes' medians.
+      A dict for each run: name, seed, steps, cost, held-out metrics, and the main metric of each
+      trial of each probe.
 
     Raises:
       UserError: for a mistake in the config, before anything is trained.
@@ -49,6 +54,17 @@ def run_sweep(config: ml_collections.ConfigDict, workdir: Path | str) -> list[di
     left_out = sorted(set(config.probes) - set(probes))
     if left_out:
         say(f"No data_dir, so these probes are left out: {', '.join(left_out)}")
+
+    def probed(of: Path, directory: Path, seed: int, **fields: Any) -> dict[str, list[float]]:
+        """The main metric of each trial of each probe of a pre-training."""
+        values = {}
+        for task, probe in probes.items():
+            trial = probe.copy_and_resolve_references()
+            trial.update({"pretrained": str(of / "pretraining"), "seed": seed, **fields})
+            found = finetuning.train_and_evaluate(trial, directory / task)
+            values[task] = [t["metrics"][found["main_metric"]] for t in found["trials"]]
+        return values
+
     for name, plan in plans.items():
         for seed in config.seeds:
             say(f"\n=== {name}, seed {seed}: {plan.train.num_train_steps:,} steps")
@@ -57,13 +73,18 @@ def run_sweep(config: ml_collections.ConfigDict, workdir: Path | str) -> list[di
             run.seed, run.name = seed, name
             pretraining.train_and_evaluate(run, directory / "pretraining")
             result = described(name, seed, run, directory / "pretraining")
-            for task, probe in probes.items():
-                trial = probe.copy_and_resolve_references()
-                trial.pretrained, trial.seed = str(directory / "pretraining"), seed
-                found = finetuning.train_and_evaluate(trial, directory / task)
-                result["probes"][task] = found["median"][found["main_metric"]]
+            result["probes"] = probed(directory, directory, seed)
             results.append(result)
             write_results(workdir, results)
+    if config.scratch:
+        say(f"\n=== {_SCRATCH}: without pre-training")
+        seed = config.seeds[0]
+        first = workdir / next(iter(plans)) / str(seed)
+        results.append({"name": _SCRATCH, "seed": seed, "steps": 0, "tokens": 0, "operations": 0.0})
+        results[-1] |= {"seconds": 0.0, "held_out": {}}
+        directory = workdir / _SCRATCH / str(seed)
+        results[-1]["probes"] = probed(first, directory, seed, from_scratch=True)
+        write_results(workdir, results)
     return results
 
 
@@ -78,6 +99,10 @@ def planned(config: ml_collections.ConfigDict) -> dict[str, ml_collections.Confi
     if unknown:
         raise UserError(
             f"only or reference names {', '.join(unknown)}: use {', '.join(config.runs)}"
+        )
+    if _SCRATCH in config.runs:
+        raise UserError(
+            f"runs has {_SCRATCH}, which names the probes without pre-training: rename it"
         )
     plans = {}
     for name in {config.reference: None} | dict.fromkeys(names):
@@ -140,7 +165,10 @@ def write_results(workdir: Path, results: Sequence[Mapping[str, Any]]) -> None:
 
 
 def table(results: Sequence[Mapping[str, Any]]) -> str:
-    """Medians over seeds, and from the lowest to the highest where they differ, in Markdown."""
+    """Medians over seeds and trials, and how they differ, in Markdown.
+
+    Held-out metrics with the lowest and highest, probes with the standard deviation.
+    """
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for result in results:
         groups.setdefault(result["name"], []).append(result)
@@ -152,9 +180,18 @@ def table(results: Sequence[Mapping[str, Any]]) -> str:
         cells = [name, str(len(group)), f"{group[0]['steps']:,}"]
         cells.append(_cell([result["seconds"] / 60 for result in group], 1))
         cells += [_cell([result["held_out"].get(m) for result in group], 3) for m in metrics]
-        cells += [_cell([result["probes"].get(task) for result in group], 2) for task in probes]
+        for task in probes:
+            values = [value for result in group for value in result["probes"].get(task, ())]
+            cells.append(_score(values))
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _score(values: Sequence[float]) -> str:
+    if not values:
+        return ""
+    deviation = f" ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else ""
+    return f"{np.median(values):.2f}{deviation}"
 
 
 def _cell(values: Sequence[float | None], digits: int) -> str:

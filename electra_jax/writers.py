@@ -91,11 +91,18 @@ def read_rows(path: Path | str) -> list[dict[str, Any]]:
 
 
 class ConsoleWriter(MetricWriter):
-    """A progress bar on a terminal, one plain line a row elsewhere."""
+    """A progress bar on a terminal, one plain line a row elsewhere; a star at `main_metric`."""
 
-    def __init__(self, *, num_steps: int, first_step: int = 0, stream: TextIO | None = None):
+    def __init__(
+        self,
+        *,
+        num_steps: int,
+        first_step: int = 0,
+        main_metric: str = "",
+        stream: TextIO | None = None,
+    ):
         self._stream = stream or sys.stdout
-        self._num_steps = num_steps
+        self._num_steps, self._main_metric = num_steps, main_metric
         self._progress = self._task = None
         if self._stream.isatty():
             from rich.console import Console
@@ -114,7 +121,7 @@ class ConsoleWriter(MetricWriter):
             self._progress.start()
 
     def write(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
-        text = _describe(metrics)
+        text = _describe(metrics, self._main_metric)
         if self._progress is None:
             self._print(f"step {step}/{self._num_steps}  {split:5}  {text}")
         elif split == "train":
@@ -154,12 +161,13 @@ _COLUMNS = (
 )
 
 
-def _describe(metrics: Mapping[str, float]) -> str:
+def _describe(metrics: Mapping[str, float], main_metric: str) -> str:
     parts = []
     for name, label, form in _COLUMNS:
         value = metrics.get(name)
         if value is not None and (value or name != "skipped_steps"):
-            parts.append(f"{label} {form.format(value) if form else duration(value)}")
+            star = "*" if name == main_metric else ""
+            parts.append(f"{star}{label} {form.format(value) if form else duration(value)}")
     return "  ".join(parts)
 
 

@@ -1,35 +1,21 @@
 """The pages of docs/: links lead somewhere, commands are ones that the programs take.
 
-What the README says is run in full by runs/test_readme.py, the config file of docs/objectives.md by
-runs/test_objective_runs.py.
+They are run by runs/test_docs_commands.py, the README's by runs/test_readme.py, the config file of
+docs/objectives.md by runs/test_objective_runs.py.
 """
 
 import re
 import shlex
 import sys
-from pathlib import Path
 
 import pytest
+from documented import PAGES, ROOT, commands
 
 from electra_jax import command_line
 from electra_jax.cli import build_parser
 
-ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
 import config_fields  # noqa: E402
-
-PAGES = sorted(path for path in (ROOT / "docs").glob("*.md") if path.name != "fields.md")
-
-
-def commands(path):
-    """Commands in the blocks of a page without a language; a backslash joins lines."""
-    text = path.read_text(encoding="utf-8")
-    for block in re.findall(r"^ *```(?:\w+)?\n(.*?)^ *```", text, flags=re.M | re.S):
-        for line in block.replace("\\\n", " ").splitlines():
-            line = line.strip().replace(".venv/bin/", "").split("  # ")[0]
-            line = re.split(r" [|<>] ", line)[0]
-            if line.startswith(("electra-jax ", "python ")) and "(--" not in line:
-                yield line
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)

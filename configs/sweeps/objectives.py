@@ -29,6 +29,7 @@ def get_config(base: str = ""):
     config.base = BASES[base or "tiny"].get_config()
     config.reference = "electra"  # whose steps are base's; the others have as many as cost the same
     config.seeds = (0, 1, 2)
+    config.scratch = False  # whether the probes are also trained without pre-training
     config.only = ()  # names of runs; (): all
     config.runs = config_dict.create(
         electra={},

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import json
 import math
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from electra_jax.finetuning.outputs import write_outputs
 from electra_jax.finetuning.setup import EvaluatedSplit, Setup
 from electra_jax.loop import Cadence, StepLog, fit
 from electra_jax.optimizer import learning_rate_schedule, make_optimizer
-from electra_jax.run_directory import open_run, open_writers, read_json, say
+from electra_jax.run_directory import open_run, open_writers, read_json, recognise, say
 from electra_jax.steps import predict_step, train_step
 from electra_jax.tasks import BucketedBatches, decode, score
 from electra_jax.train_state import TrainState, init_params
@@ -150,6 +151,14 @@ def run_trial(
         "corpus": {"fingerprint": setup.fingerprint},
     }
     description = json.loads(json.dumps(description))
+    same = {
+        "may_change": finetune_config.MAY_CHANGE,
+        "data_fields": "data_dir or pretrained",
+    }
+    finished = directory / "result.json"
+    if finished.exists():
+        recognise(directory, description, **same)
+        return read_json(finished)
     with contextlib.ExitStack() as on_exit:
         checkpointer, start = open_run(
             directory,
@@ -157,13 +166,9 @@ def run_trial(
             num_steps=num_steps,
             checkpoint_every=config.train.checkpoint_every,
             keep=1,
-            may_change=finetune_config.MAY_CHANGE,
-            data_fields="data_dir or pretrained",
+            **same,
         )
         on_exit.callback(checkpointer.close)
-        finished = directory / "result.json"
-        if finished.exists():
-            return read_json(finished)
         say(
             f"trial {trial.number}: seed {trial.seed}, learning rate {trial.learning_rate:g}, "
             f"{trial.num_epochs:g} epochs = {num_steps:,} steps of {config.batch_size}, rows of "
@@ -176,13 +181,19 @@ def run_trial(
                 "what was best: bring it back, or remove the directory"
             )
         tx = programs.optimizer(trial.learning_rate, num_steps)
-        state = parallel.replicate(initial_state(setup, tx, trial.seed), setup.mesh)
+        start_state = initial_state(setup, tx, trial.seed, from_scratch=config.from_scratch)
+        state = parallel.replicate(start_state, setup.mesh)
         window: Mapping[str, Any] = {}
         if start:
             state = checkpointer.restore(state, start)
             window = checkpointer.metadata(start)["window"]
         writer = open_writers(
-            directory, description, setup.pretrained.tokenizer, num_steps=num_steps, start=start
+            directory,
+            description,
+            setup.pretrained.tokenizer,
+            num_steps=num_steps,
+            start=start,
+            main_metric=setup.task.main_metric,
         )
         on_exit.callback(writer.close)
         rows = processes.on_main(lambda: read_rows(directory / "metrics.jsonl"))
@@ -238,15 +249,18 @@ def run_trial(
     return finish_trial(config, setup, programs, trial, directory)
 
 
-def initial_state(setup: Setup, tx: optax.GradientTransformation, seed: int) -> TrainState:
-    """The pretrained encoder with a fresh head, at step 0."""
+def initial_state(
+    setup: Setup, tx: optax.GradientTransformation, seed: int, *, from_scratch: bool = False
+) -> TrainState:
+    """The pretrained encoder, or a fresh one of its shape, with a fresh head, at step 0."""
     init_key, run_key = jax.random.split(jax.random.key(seed))
     # Scanned layers have the same parameters and compile faster.
     model = dataclasses.replace(
         setup.model, config=dataclasses.replace(setup.model.config, scan_layers=True)
     )
     fresh = init_params(init_key, model=model, seq_len=8)
-    params = jax.tree.map(jnp.asarray, transfer_params(setup.pretrained.params, fresh))
+    params = fresh if from_scratch else transfer_params(setup.pretrained.params, fresh)
+    params = jax.tree.map(jnp.asarray, params)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         apply_fn=setup.model.apply,
@@ -321,6 +335,8 @@ def finish_trial(
         panels=curve_panels(setup),
     )
     write_aside(directory / "result.json", json.dumps(result, indent=2) + "\n")
+    # The optimiser's moments are of no use any more: the model is in `best`.
+    shutil.rmtree(directory / "checkpoints")
     return result
 
 

@@ -133,6 +133,7 @@ def test_it_learns_and_says_how_well(finished):
     assert results["standard_deviation"]["accuracy"] == pytest.approx(np.std(accuracies, ddof=1))
     assert results["median"]["macro_f1"] > 90
     assert f"median {results['median']['accuracy']:.2f}" in printed
+    assert "  *accuracy " in printed  # what models are chosen by
     trial = workdir / "trial-1"
     lines = (trial / "predictions" / "dev.jsonl").read_text().splitlines()
     dev = [json.loads(line) for line in lines]
@@ -166,6 +167,11 @@ def test_a_finished_run_is_left_as_it_is(finished, pretrained, reviews):
     assert result.returncode == 0, result.stderr
     assert metrics_rows(workdir) == rows
     assert before == {path: path.stat().st_mtime_ns for path in before}
+    # The moments went with the trial's end; the model stays.
+    assert not (workdir / "trial-1" / "checkpoints").exists()
+    words = command("classification", pretrained, reviews, workdir, num_epochs=3.0)
+    result = run(words)
+    assert result.returncode == 2 and "num_epochs=3.0, but the run in" in result.stderr
 
 
 def test_killed_in_the_middle_of_a_trial_it_ends_bitwise_the_same(

@@ -37,7 +37,7 @@ def test_the_table_holds_medians_and_what_lies_around_them():
             "steps": 1000,
             "seconds": 60.0,
             "held_out": {"disc_auc": 0.5 + 0.1 * seed} if name == "electra" else {},
-            "probes": {"rte": 60.0 + seed},
+            "probes": {"rte": [60.0 + seed, 61.0]},
         }
         for name in ("electra", "mlm")
         for seed in range(3)
@@ -45,8 +45,8 @@ def test_the_table_holds_medians_and_what_lies_around_them():
     assert table(results).splitlines() == [
         "| run | seeds | steps | minutes | disc_auc | rte |",
         "|---|---|---|---|---|---|",
-        "| electra | 3 | 1,000 | 1.0 | 0.600 (0.500 to 0.700) | 61.00 (60.00 to 62.00) |",
-        "| mlm | 3 | 1,000 | 1.0 |  | 61.00 (60.00 to 62.00) |",
+        "| electra | 3 | 1,000 | 1.0 | 0.600 (0.500 to 0.700) | 61.00 ± 0.63 |",
+        "| mlm | 3 | 1,000 | 1.0 |  | 61.00 ± 0.63 |",
     ]
 
 
