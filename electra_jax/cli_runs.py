@@ -30,7 +30,7 @@ def add_runs(verbs) -> None:
         default=[],
         metavar="CSV",
         help="a file or directory of curves to lay under, as --write-csv leaves them; or those of "
-        "this project: reference, reference:tiny",
+        "this project: reference, reference:NAME",
     )
     parser.add_argument("--write-csv", metavar="DIR", help="write each run's curves there, too")
     parser.set_defaults(verb=_report, after_interrupt="nothing was written")

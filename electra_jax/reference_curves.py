@@ -1,7 +1,7 @@
 """Curves in small CSV files: written from runs, read to be laid under others.
 
-Those of this project's own runs are in `reference/`: `tiny-SEED.csv` of configs/tiny.py on the
-default corpus (make train), `small_wikipedia-NAME.csv` of experiments/small_wikipedia.
+Those of this project's own runs are in `reference/`: `small_wikipedia-NAME.csv` of
+experiments/small_wikipedia.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def read_curves(path: Path | str) -> dict[str, list[dict[str, Any]]]:
     """Rows of each CSV file at a path, by the file's name.
 
     Args:
-      path: a file, or a directory of them; "reference": the project's own, "reference:tiny": those
-        of them whose names begin so.
+      path: a file, or a directory of them; "reference": the project's own,
+        "reference:NAME": those of them whose names begin so.
 
     Raises:
       UserError: if there is none, or one is no such file.

@@ -158,6 +158,8 @@ def run_trial(
     finished = directory / "result.json"
     if finished.exists():
         recognise(directory, description, **same)
+        if (directory / "metrics.jsonl").exists():
+            read_rows(directory / "metrics.jsonl")  # damage is told before anything else is trained
         return read_json(finished)
     with contextlib.ExitStack() as on_exit:
         checkpointer, start = open_run(

@@ -15,7 +15,17 @@ from small_run import environment, generated_text, run
 pytestmark = pytest.mark.slow
 
 # In the order in which a reader would come by; later ones use what earlier ones have made.
-ORDER = ("corpus", "language", "diagnosis", "using", "finetuning", "domain", "modern", "objectives")
+ORDER = (
+    "corpus",
+    "language",
+    "diagnosis",
+    "experiments",
+    "using",
+    "finetuning",
+    "domain",
+    "modern",
+    "objectives",
+)
 # Placeholders, and what costs hours.
 SMALLER = {
     "--vocab-size 32000": "--vocab-size 150",
@@ -39,6 +49,7 @@ ELSEWHERE = {
     "electra-jax prepare INPUT": "a pattern, not a command",
     "electra-jax serve": "test_readme.py, test_service.py",
     "python finetune.py --config=configs/finetune.py:TASK": "a pattern, not a command",
+    "python finetune.py --config=configs/finetune.py:squad": "half an hour, of a model not here",
 }
 
 

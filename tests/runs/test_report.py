@@ -42,7 +42,11 @@ def test_a_page_holds_all_there_is_of_a_run_and_nothing_of_elsewhere(undisturbed
     assert rows[0]["tokens"] == rows[0]["step"] * 8 * 16
     write_report([undisturbed], page, against=[curves])
     assert f"Grey: {name}." in page.read_text()
+    write_report([undisturbed], page, against=["reference"])
+    assert "Grey: small_wikipedia-electra" in page.read_text()
+    assert list(read_curves("reference:small")) == list(read_curves("reference"))
     for words in (
+        [str(undisturbed), "--output", str(page), "--against", "reference:no"],
         [str(tmp_path / "nothing"), "--output", str(page)],
         [str(undisturbed), "--output", str(page), "--against", str(tmp_path / "no.csv")],
         [str(undisturbed), str(undisturbed), "--output", str(page)],
