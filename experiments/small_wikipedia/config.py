@@ -64,8 +64,8 @@ def get_config(scale: str = ""):
 def small_enough_for_a_cpu():
     """A model that learns context within an hour of a CPU core.
 
-    Rotary positions are what it takes: with the paper's learned ones, a model of this size was still
-    at the frequencies of tokens after 2,000 steps (docs/experiments.md).
+    Rotary positions are what it takes: with the paper's learned ones, a model of this size was
+    still at the frequencies of tokens after 2,000 steps (docs/experiments.md).
     """
     config = tiny.get_config()
     config.model.architecture = "modern"
