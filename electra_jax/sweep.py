@@ -54,17 +54,6 @@ def run_sweep(config: ml_collections.ConfigDict, workdir: Path | str) -> list[di
     left_out = sorted(set(config.probes) - set(probes))
     if left_out:
         say(f"No data_dir, so these probes are left out: {', '.join(left_out)}")
-
-    def probed(of: Path, directory: Path, seed: int, **fields: Any) -> dict[str, list[float]]:
-        """The main metric of each trial of each probe of a pre-training."""
-        values = {}
-        for task, probe in probes.items():
-            trial = probe.copy_and_resolve_references()
-            trial.update({"pretrained": str(of / "pretraining"), "seed": seed, **fields})
-            found = finetuning.train_and_evaluate(trial, directory / task)
-            values[task] = [t["metrics"][found["main_metric"]] for t in found["trials"]]
-        return values
-
     for name, plan in plans.items():
         for seed in config.seeds:
             say(f"\n=== {name}, seed {seed}: {plan.train.num_train_steps:,} steps")
@@ -73,19 +62,45 @@ def run_sweep(config: ml_collections.ConfigDict, workdir: Path | str) -> list[di
             run.seed, run.name = seed, name
             pretraining.train_and_evaluate(run, directory / "pretraining")
             result = described(name, seed, run, directory / "pretraining")
-            result["probes"] = probed(directory, directory, seed)
+            result["probes"] = probed(probes, directory / "pretraining", directory, seed)
             results.append(result)
             write_results(workdir, results)
     if config.scratch:
         say(f"\n=== {_SCRATCH}: without pre-training")
         seed = config.seeds[0]
-        first = workdir / next(iter(plans)) / str(seed)
-        results.append({"name": _SCRATCH, "seed": seed, "steps": 0, "tokens": 0, "operations": 0.0})
-        results[-1] |= {"seconds": 0.0, "held_out": {}}
+        shape = workdir / next(iter(plans)) / str(seed) / "pretraining"
         directory = workdir / _SCRATCH / str(seed)
-        results[-1]["probes"] = probed(first, directory, seed, from_scratch=True)
+        results.append(
+            {
+                "name": _SCRATCH,
+                "seed": seed,
+                "steps": 0,
+                "tokens": 0,
+                "operations": 0.0,
+                "seconds": 0.0,
+                "held_out": {},
+                "probes": probed(probes, shape, directory, seed, from_scratch=True),
+            }
+        )
         write_results(workdir, results)
     return results
+
+
+def probed(
+    probes: Mapping[str, ml_collections.ConfigDict],
+    pretrained: Path,
+    directory: Path,
+    seed: int,
+    **fields: Any,
+) -> dict[str, list[float]]:
+    """Fine-tunes on each probe, below `directory`; returns the main metric of each trial."""
+    values = {}
+    for task, probe in probes.items():
+        trial = probe.copy_and_resolve_references()
+        trial.update({"pretrained": str(pretrained), "seed": seed, **fields})
+        found = finetuning.train_and_evaluate(trial, directory / task)
+        values[task] = [t["metrics"][found["main_metric"]] for t in found["trials"]]
+    return values
 
 
 def planned(config: ml_collections.ConfigDict) -> dict[str, ml_collections.ConfigDict]:

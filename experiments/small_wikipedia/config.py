@@ -8,8 +8,9 @@ parameters, each fine-tuned on eight tasks, three trials each.
 
 from ml_collections import config_dict
 
-from configs import finetune, small, tiny
+from configs import finetune, small
 from configs.sweeps import objectives
+from experiments.small_wikipedia import model
 
 # Epochs of each task, at the scale of a CPU; at the paper's scale they are the paper's.
 EPOCHS = {
@@ -40,7 +41,7 @@ def get_config(scale: str = ""):
     config.runs = {"electra": {}, "mlm": {"objective": {"name": "mlm"}}}
     config.scratch = True
     config.seeds = (0,)
-    base = config.base = small.get_config() if scale == "paper" else small_enough_for_a_cpu()
+    base = config.base = small.get_config() if scale == "paper" else model.get_config()
     base.logging.tensorboard = False
     config.probes = config_dict.ConfigDict()
     for task, epochs in EPOCHS.items():
@@ -58,29 +59,4 @@ def get_config(scale: str = ""):
             probe.data.max_length, probe.data.stride = 192, 64
     if scale == "paper":
         base.train.num_train_steps = 62_500
-    return config
-
-
-def small_enough_for_a_cpu():
-    """A model that learns context within an hour of a CPU core.
-
-    Rotary positions are what it takes: with the paper's learned ones, a model of this size was
-    still at the frequencies of tokens after 2,000 steps (docs/experiments.md).
-    """
-    config = tiny.get_config()
-    config.model.architecture = "modern"
-    config.model.embedding_size = 96
-    config.model.hidden_size = 96
-    config.model.num_layers = 3
-    config.model.local_window = 16
-    config.model.init_stddev = 0.06
-    config.objective.mask_prob = 0.15
-    config.optimizer.learning_rate = 1e-3
-    config.optimizer.warmup_steps = 300
-    config.data.seq_len = 64
-    config.train.batch_size = 32
-    config.train.num_train_steps = 12_000
-    config.train.log_every = 100
-    config.train.eval_every = 500
-    config.train.checkpoint_every = 2000
     return config

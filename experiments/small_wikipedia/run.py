@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 VOCAB_SIZES = {"cpu": 4096, "paper": 30522}
 # Questions of SQuAD at the scale of a CPU.
-QUESTIONS = "--train 2000 --dev 1000"
+QUESTIONS = ("--train", 2000, "--dev", 1000)
 DIRECTORIES = {
     "cola": "glue/CoLA",
     "sst2": "glue/SST-2",
@@ -52,10 +52,10 @@ def main() -> int:
     corpus, sweep = arguments.workdir / "corpus", arguments.workdir / "sweep"
     files = [file for pattern in arguments.text for file in sorted(glob.glob(pattern)) or [pattern]]
     call(
-        "-m electra_jax.cli prepare",
-        *files,
-        *f"--output {corpus} --train-tokenizer wordpiece --tokenizer-sample-mb 30".split(),
-        f"--vocab-size={VOCAB_SIZES[arguments.scale]}",
+        *("-m", "electra_jax.cli", "prepare", *files),
+        *("--output", corpus),
+        *("--train-tokenizer", "wordpiece", "--tokenizer-sample-mb", 30),
+        *("--vocab-size", VOCAB_SIZES[arguments.scale]),
     )
     directories = task_directories(arguments.data, arguments.workdir / "data", arguments.scale)
     call(
@@ -74,14 +74,14 @@ def main() -> int:
     runs = [sweep / name / "0" / "pretraining" for name in ("electra", "mlm")]
     if all((run / "curves.png").exists() for run in runs):
         page = arguments.workdir / "report.html"
-        tables = f"--output {page} --write-csv {arguments.workdir / 'curves'}".split()
-        call("-m electra_jax.cli report", *runs, *tables)
+        tables = ("--output", page, "--write-csv", arguments.workdir / "curves")
+        call("-m", "electra_jax.cli", "report", *runs, *tables)
     return 0
 
 
-def call(program: Any, *words: Any) -> None:
-    """Runs a program of the repository; its failure is ours."""
-    command = [sys.executable, *str(program).split(), *map(str, words)]
+def call(*words: Any) -> None:
+    """Runs Python with a program of the repository; its failure is ours."""
+    command = [sys.executable, *map(str, words)]
     print("\n$", shlex.join(["python", *command[1:]]), flush=True)
     status = subprocess.run(command).returncode
     if status:
@@ -93,7 +93,7 @@ def task_directories(data: Path, workdir: Path, scale: str) -> dict[str, Path]:
     found = {task: data / name for task, name in DIRECTORIES.items() if (data / name).is_dir()}
     if scale == "cpu" and "squad" in found:
         smaller = workdir / "squad"
-        call(ROOT / "benchmarks" / "squad_subset.py", found["squad"], smaller, *QUESTIONS.split())
+        call(ROOT / "benchmarks" / "squad_subset.py", found["squad"], smaller, *QUESTIONS)
         found["squad"] = smaller
     return found
 

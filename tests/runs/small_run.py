@@ -43,6 +43,13 @@ SMALL_RUN = {
 }
 
 
+# What makes a documented training one of seconds.
+SHORTENED = (
+    " --config.train.num_train_steps=2 --config.train.batch_size=2 --config.data.seq_len=16"
+    " --config.model.num_layers=1 --config.train.eval_batches=1"
+)
+
+
 def command(corpus_path, workdir, **overrides) -> list[str]:
     """`python train.py` on a run of seconds; overrides are config fields, with __ for a dot."""
     fields = SMALL_RUN | {"data.path": corpus_path}

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 from documented import PAGES, ROOT, blocks, commands
-from small_run import environment, generated_text, run
+from small_run import SHORTENED, environment, generated_text, run
 
 pytestmark = pytest.mark.slow
 
@@ -31,13 +31,10 @@ SMALLER = {
     "--vocab-size 32000": "--vocab-size 150",
     "num_trials=5": "num_trials=1",
     "num_train_steps=50_000": "num_train_steps=2",
+    "=runs/small_wikipedia/corpus": "=corpora/mine",
     "=DIR": "=corpora/mine",
     " MODEL": " runs/mine",
 }
-TRAINING = (
-    " --config.train.num_train_steps=2 --config.train.batch_size=2 --config.data.seq_len=16"
-    " --config.model.num_layers=1 --config.train.eval_batches=1"
-)
 FINE_TUNING = " --config.num_epochs=1 --config.data.num_lengths=1 --config.data.max_length=16"
 # Beginnings of commands that are not run here, and why.
 ELSEWHERE = {
@@ -56,7 +53,7 @@ ELSEWHERE = {
 def small(command: str) -> list[str]:
     for before, after in SMALLER.items():
         command = command.replace(before, after)
-    command += TRAINING if command.startswith("python train.py") else ""
+    command += SHORTENED if command.startswith("python train.py") else ""
     command += FINE_TUNING if command.startswith("python finetune.py") else ""
     words = shlex.split(command)
     if words[0] == "electra-jax":
@@ -81,7 +78,7 @@ def call(tmp_path_factory):
         assert result.returncode == 0, f"{command}\n{result.stderr}"
         return result.stdout
 
-    for name in ("configs", "train.py", "finetune.py", "sweep.py"):
+    for name in ("configs", "experiments", "train.py", "finetune.py", "sweep.py"):
         (directory / name).symlink_to(ROOT / name)
     for seed in range(3):
         for place in ("texts", "openwebtext"):

@@ -8,17 +8,15 @@ import sys
 import urllib.request
 
 import pytest
-from small_run import ROOT, environment, generated_text, run
+from documented import blocks
+from small_run import ROOT, SHORTENED, environment, generated_text, run
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+PAGE = ROOT / "README.md"
+README = PAGE.read_text(encoding="utf-8")
 
 
 def test_the_library_example_runs_as_it_stands(tmp_path):
-    (example,) = blocks("python")
+    (example,) = blocks(PAGE, "python")
     variables = environment() | {"XDG_CACHE_HOME": str(tmp_path)}
     result = run([sys.executable, "-c", example], env=variables, cwd=ROOT)
     assert result.returncode == 0, result.stderr
@@ -27,15 +25,9 @@ def test_the_library_example_runs_as_it_stands(tmp_path):
     assert shape == "(8, 32, 256)"
 
 
-SHORTENED = (
-    " --config.train.num_train_steps=2 --config.train.batch_size=2 --config.data.seq_len=16"
-    " --config.model.num_layers=1 --config.train.eval_batches=1"
-)
-
-
 def commands_of(beginning: str) -> list[list[str]]:
     """The words of each command of the block that begins so; training only shortened."""
-    (block,) = [block for block in blocks("") if block.startswith(beginning)]
+    (block,) = [block for block in blocks(PAGE, "") if block.startswith(beginning)]
     commands = []
     for command in block.strip().splitlines():
         command = command.replace(".venv/bin/electra-jax", f"{sys.executable} -m electra_jax.cli")
