@@ -40,6 +40,7 @@ def get_config(task: str = "") -> config_dict.ConfigDict:
     data.num_lengths = 6  # lengths that batches are padded to, each compiled once
     data.bad_rows = config_dict.placeholder(str)  # refuse or skip; None: by the task
     data.dev_share = config_dict.placeholder(float)  # of train, where there is no dev; None: task's
+    data.train_rows = config_dict.placeholder(int)  # examples to learn from, drawn; None: all
     data.double_unordered = config_dict.placeholder(bool)  # pairs in both orders; None: by the task
     data.tfds_data_dir = config_dict.placeholder(str)  # where TensorFlow datasets are kept
     # Of data of your own: CSV, TSV or JSON lines with these columns.

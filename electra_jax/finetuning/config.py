@@ -90,6 +90,7 @@ _CHECKS = {
     "data.max_length": (lambda value: value >= 8, "must be at least 8"),
     "data.stride": (_positive, "must be positive"),
     "data.max_question_length": (_positive, "must be positive"),
+    "data.train_rows": (_positive, "must be positive"),
     "data.dev_share": (lambda value: 0 <= value < 1, "must lie in [0, 1)"),
     "optimizer.warmup_proportion": (lambda value: 0 <= value <= 1, "must lie in [0, 1]"),
     "optimizer.layer_decay": (lambda value: 0 < value <= 1, "must lie in (0, 1]"),

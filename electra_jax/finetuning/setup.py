@@ -67,7 +67,13 @@ def set_up(config: ml_collections.ConfigDict) -> Setup:
     platform, mesh = open_devices(config, batch_size=config.batch_size)
     task = finetune_config.make_task(config)
     how = {"bad_rows": config.data.bad_rows, "tfds_data_dir": config.data.tfds_data_dir}
-    data = load_task(task, config.data_dir, dev_share=config.data.dev_share, **how)
+    data = load_task(
+        task,
+        config.data_dir,
+        dev_share=config.data.dev_share,
+        train_rows=config.data.train_rows,
+        **how,
+    )
     pretrained = load_pretrained(config.pretrained)
     encoder = finetune_config.encoder_config(config, pretrained.config, platform)
     if (config.data.max_length or task.max_length) > encoder.max_positions:

@@ -8,7 +8,7 @@ from pathlib import Path
 from electra_jax.errors import UserError
 from electra_jax.tasks.examples import Split
 from electra_jax.tasks.kinds import LabelSpace, label_space
-from electra_jax.tasks.reading import TRAIN, find_file, has_split, read_split, split_off
+from electra_jax.tasks.reading import TRAIN, find_file, has_split, read_split, some_of, split_off
 from electra_jax.tasks.table import Task
 
 
@@ -34,6 +34,7 @@ def load_task(
     data_dir: str | Path,
     *,
     dev_share: float | None = None,
+    train_rows: int | None = None,
     seed: int = 0,
     bad_rows: str | None = None,
     tfds_data_dir: str | None = None,
@@ -45,11 +46,13 @@ def load_task(
       data_dir: as in `read_split`.
       dev_share: share of the training data to evaluate on where there is no dev file; None: the
         table's; 0: a dev file is needed. Not looked at where there is one.
-      seed: which share.
+      train_rows: examples to learn from, drawn from the training data; None: all. Labels are those
+        of all, and dev is what it would be with all.
+      seed: which share, and which examples.
       bad_rows, tfds_data_dir: as in `read_split`.
 
     Raises:
-      UserError: as `read_split`; if the task is not one to train; if there is nothing to evaluate
+      UserError: as `read_split` and `some_of`; if the task is not one to train; if there is nothing to evaluate
         on.
     """
     if TRAIN not in task.splits:
@@ -59,6 +62,10 @@ def load_task(
     how = {"bad_rows": bad_rows, "tfds_data_dir": tfds_data_dir}
     train = read_split(task, data_dir, TRAIN, **how)
     space = label_space(task, train.examples)
+
+    def sample(split: Split) -> Split:
+        return split if train_rows is None else some_of(split, train_rows, seed)
+
     present = [name for name in task.dev_splits if has_split(task, data_dir, name)]
     absent = tuple(name for name in task.dev_splits if name not in present)
     main = task.dev_splits[0]
@@ -66,7 +73,7 @@ def load_task(
         dev = {
             name: read_split(task, data_dir, name, labels=space.labels, **how) for name in present
         }
-        return TaskData(train, dev, space, absent)
+        return TaskData(sample(train), dev, space, absent)
     share = task.dev_share if dev_share is None else dev_share
     if not share:
         try:
@@ -74,4 +81,4 @@ def load_task(
         except UserError as error:
             raise UserError(f"{error}, or evaluate on a part of train with dev_share=0.1") from None
     train, part = split_off(train, share, seed)
-    return TaskData(train, {main: part}, space, absent)
+    return TaskData(sample(train), {main: part}, space, absent)

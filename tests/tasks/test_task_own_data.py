@@ -263,6 +263,22 @@ def test_a_part_of_train_where_there_is_no_dev(tmp_path):
     assert len(load_task(task, tmp_path, dev_share=0.2).train.examples) == 40
 
 
+def test_some_of_train(tmp_path):
+    rows = "".join(f"text {i},{'ab'[i % 20 == 0]}\n" for i in range(40))
+    write(tmp_path / "train.csv", "text,label\n" + rows)
+    task = own_task("classification")
+    whole = load_task(task, tmp_path, dev_share=0.2)
+    few, more = (load_task(task, tmp_path, dev_share=0.2, train_rows=n) for n in (5, 20))
+    assert few.dev["dev"].examples == whole.dev["dev"].examples
+    assert few.space == whole.space
+    assert [len(data.train.examples) for data in (few, more)] == [5, 20]
+    places = [whole.train.examples.index(example) for example in more.train.examples]
+    assert places == sorted(set(places))
+    assert set(few.train.examples) < set(more.train.examples)
+    with pytest.raises(UserError, match="data.train_rows=33 is more than the 32 of"):
+        load_task(task, tmp_path, dev_share=0.2, train_rows=33)
+
+
 CELL = st.text(alphabet="ab,\t\"\n\r '\u2028é\0", max_size=6)
 
 

@@ -165,6 +165,29 @@ def split_off(train: Split, share: float, seed: int = 0) -> tuple[Split, Split]:
     return Split(train.name, train.source, parts[0], train.labelled, train.counts), dev
 
 
+def some_of(train: Split, rows: int, seed: int = 0) -> Split:
+    """A sample of the training data without replacement, in the file's order.
+
+    A smaller sample of the same seed is a part of a larger one: learning curves are nested.
+
+    Args:
+      train: the training data.
+      rows: how many examples are kept.
+      seed: which ones.
+
+    Raises:
+      UserError: if there are fewer examples than `rows`.
+    """
+    there = len(train.examples)
+    if rows > there:
+        raise UserError(
+            f"data.train_rows={rows} is more than the {there} of {train.source}: ask for fewer"
+        )
+    kept = permute(range(there), length=there, seed=seed, epoch=0)[:rows]
+    examples = [train.examples[i] for i in sorted(kept.tolist())]
+    return Split(train.name, train.source, examples, train.labelled, train.counts)
+
+
 def find_labels(task: Task, examples: Sequence[Example]) -> tuple[str, ...]:
     """The labels of a task, in order: the table's, or all that the training data has, sorted.
 
