@@ -52,8 +52,8 @@ def load_task(
       bad_rows, tfds_data_dir: as in `read_split`.
 
     Raises:
-      UserError: as `read_split` and `some_of`; if the task is not one to train; if there is nothing to evaluate
-        on.
+      UserError: as `read_split` and `some_of`; if the task is not one to train; if there is nothing
+        to evaluate on.
     """
     if TRAIN not in task.splits:
         raise UserError(

@@ -72,6 +72,7 @@ def test_it_runs_from_text_to_table(tmp_path):
         "base.train.checkpoint_every": 4,
         "base.model.hidden_size": 32,
         "probes.cola.num_epochs": 1.0,
+        "probes.cola.data.train_rows": 4,
     }
     words = [sys.executable, EXPERIMENT / "run.py", "--text", tmp_path / "*.txt"]
     words += ["--data", tmp_path / "data", "--workdir", tmp_path / "out", "--"]
