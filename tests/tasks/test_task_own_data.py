@@ -268,10 +268,10 @@ def test_some_of_train(tmp_path):
     write(tmp_path / "train.csv", "text,label\n" + rows)
     task = own_task("classification")
     whole = load_task(task, tmp_path, dev_share=0.2)
-    few, more = (load_task(task, tmp_path, dev_share=0.2, train_rows=n) for n in (5, 20))
+    few, more = (load_task(task, tmp_path, dev_share=0.2, train_rows=n) for n in (15, 20))
     assert few.dev["dev"].examples == whole.dev["dev"].examples
     assert few.space == whole.space
-    assert [len(data.train.examples) for data in (few, more)] == [5, 20]
+    assert [len(data.train.examples) for data in (few, more)] == [15, 20]
     places = [whole.train.examples.index(example) for example in more.train.examples]
     assert places == sorted(set(places))
     assert set(few.train.examples) < set(more.train.examples)
