@@ -62,10 +62,6 @@ def load_task(
     how = {"bad_rows": bad_rows, "tfds_data_dir": tfds_data_dir}
     train = read_split(task, data_dir, TRAIN, **how)
     space = label_space(task, train.examples)
-
-    def sample(split: Split) -> Split:
-        return split if train_rows is None else some_of(split, train_rows, seed)
-
     present = [name for name in task.dev_splits if has_split(task, data_dir, name)]
     absent = tuple(name for name in task.dev_splits if name not in present)
     main = task.dev_splits[0]
@@ -73,12 +69,17 @@ def load_task(
         dev = {
             name: read_split(task, data_dir, name, labels=space.labels, **how) for name in present
         }
-        return TaskData(sample(train), dev, space, absent)
-    share = task.dev_share if dev_share is None else dev_share
-    if not share:
-        try:
-            find_file(task, data_dir, main)
-        except UserError as error:
-            raise UserError(f"{error}, or evaluate on a part of train with dev_share=0.1") from None
-    train, part = split_off(train, share, seed)
-    return TaskData(sample(train), {main: part}, space, absent)
+    else:
+        share = task.dev_share if dev_share is None else dev_share
+        if not share:
+            try:
+                find_file(task, data_dir, main)
+            except UserError as error:
+                raise UserError(
+                    f"{error}, or evaluate on a part of train with dev_share=0.1"
+                ) from None
+        train, part = split_off(train, share, seed)
+        dev = {main: part}
+    if train_rows is not None:
+        train = some_of(train, train_rows, seed)
+    return TaskData(train, dev, space, absent)

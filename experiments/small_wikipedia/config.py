@@ -12,8 +12,7 @@ from configs import finetune, small
 from configs.sweeps import objectives
 from experiments.small_wikipedia import model
 
-# At the scale of a CPU each task is learned from this many examples, which is also where
-# pre-training counts; at the paper's scale from all.
+# At the scale of a CPU each task is learned from this many examples, at the paper's from all.
 TRAIN_ROWS = 1000
 NUM_EPOCHS = 5.0
 TASKS = ("chunking", "stsb", "sst2", "mrpc", "qnli", "cola", "rte", "squad")
@@ -46,14 +45,14 @@ def get_config(scale: str = ""):
         if scale == "paper":
             continue
         probe.data.train_rows = TRAIN_ROWS
-        probe.num_epochs = 2.0 if task == "squad" else NUM_EPOCHS
+        probe.num_epochs = NUM_EPOCHS
         probe.select = "last"
-        probe.evals_per_epoch = 1 / probe.num_epochs
         probe.learning_rate = 1e-3  # for narrow layers; of all three rows
         probe.optimizer.layer_decay = 1.0
         probe.data.num_lengths = 2
         if task == "squad":
-            probe.data.max_length, probe.data.stride = 192, 64
+            probe.data.max_length, probe.data.stride, probe.num_epochs = 192, 64, 2.0
+        probe.evals_per_epoch = 1 / probe.num_epochs  # the end
     if scale == "paper":
         base.train.num_train_steps = 62_500
     return config

@@ -21,7 +21,7 @@ from typing import Any
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 VOCAB_SIZES = {"cpu": 4096, "paper": 30522}
-# Questions of SQuAD at the scale of a CPU.
+# Questions of SQuAD at the scale of a CPU; config.py draws from those to train on.
 QUESTIONS = ("--train", 2000, "--dev", 1000)
 DIRECTORIES = {
     "cola": "glue/CoLA",

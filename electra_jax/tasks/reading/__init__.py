@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -162,7 +163,7 @@ def split_off(train: Split, share: float, seed: int = 0) -> tuple[Split, Split]:
         for wanted in (False, True)
     ]
     dev = Split("dev", train.source, parts[1], train.labelled, ReadingCounts())
-    return Split(train.name, train.source, parts[0], train.labelled, train.counts), dev
+    return dataclasses.replace(train, examples=parts[0]), dev
 
 
 def some_of(train: Split, rows: int, seed: int = 0) -> Split:
@@ -183,9 +184,9 @@ def some_of(train: Split, rows: int, seed: int = 0) -> Split:
         raise UserError(
             f"data.train_rows={rows} is more than the {there} of {train.source}: ask for fewer"
         )
-    kept = permute(range(there), length=there, seed=seed, epoch=0)[:rows]
+    kept = permute(range(rows), length=there, seed=seed, epoch=0)
     examples = [train.examples[i] for i in sorted(kept.tolist())]
-    return Split(train.name, train.source, examples, train.labelled, train.counts)
+    return dataclasses.replace(train, examples=examples)
 
 
 def find_labels(task: Task, examples: Sequence[Example]) -> tuple[str, ...]:
