@@ -13,8 +13,8 @@ from electra_jax.steps import train_step
 from electra_jax.train_state import create_train_state
 
 NUM_STEPS = 2000
-# (loss, gradient norm) of the first three steps of a training of 1,000. The first update has a rate of zero, so that
-# only the third step sees other parameters.
+# (loss, gradient norm) of the first three steps of a training of 1,000. The first update has a
+# rate of zero, so that only the third step sees other parameters.
 FIRST_STEPS = [(30.690354, 78.996506), (30.509885, 77.692780), (25.552031, 25.625351)]
 
 
