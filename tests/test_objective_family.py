@@ -421,38 +421,73 @@ def test_chosen_tokens_are_where_the_positions_say(objective, batch):
     assert where[rows, np.asarray(masked.positions)[rows, slots]].all()
 
 
-def test_electric_s_energies_are_log_likelihoods_of_usual_and_unusual_tokens(
-    objective, small_config
-):
-    """Of 95 ordinary tokens 20 occur, equally often: their energy comes near to log(20). The noise
-    is nearly uniform, since one that knows the text leaves energies little to learn from.
+def text_of_twenty_tokens(rng, unusual=0):
+    """[ROWS, LENGTH]: of 95 ordinary tokens 20 occur, equally often, and so many of the others."""
+    edges = (np.full((ROWS, 1), token) for token in (2, 3))
+    tokens = rng.integers(5, 25, (ROWS, LENGTH - 2))
+    for row in tokens:
+        where = rng.choice(LENGTH - 2, unusual, replace=False)
+        row[where] = rng.integers(25, VOCAB, unusual)
+    return np.concatenate([next(edges), tokens, next(edges)], axis=1).astype(np.int32)
+
+
+def test_electric_s_energies_become_log_likelihoods(objective):
+    """A table of energies, a uniform noise: the loss has one minimum, log(20) for the 20 tokens."""
+    this = make("electric", objective, generator_weight=0.0)
+
+    def apply_fn(variables, ids, *arrays, method):
+        if method == "discriminate":
+            return variables["params"][ids]
+        uniform = jnp.zeros((ROWS, LENGTH, VOCAB))
+        return Projection(uniform, jnp.eye(VOCAB), jnp.zeros(VOCAB))
+
+    tx = optax.adam(optax.exponential_decay(0.3, 1000, 0.01))
+
+    @jax.jit
+    def update(table, opt_state, ids, step):
+        inputs = this.prepare(jax.random.fold_in(KEY, step), batch_of(ids, step))
+        loss = lambda table: this.loss(table, inputs, KEY, apply_fn=apply_fn)[0]  # noqa: E731
+        updates, opt_state = tx.update(jax.grad(loss)(table), opt_state)
+        return optax.apply_updates(table, updates), opt_state
+
+    def batch_of(ids, step):
+        return {"input_ids": ids, "row_ids": jnp.arange(ROWS) + step * ROWS}
+
+    table = jnp.zeros(VOCAB)
+    opt_state, rng = tx.init(table), np.random.default_rng(0)
+    for step in range(1000):
+        table, opt_state = update(table, opt_state, text_of_twenty_tokens(rng), step)
+    usual, unusual = np.asarray(table[5:25]), np.asarray(table[25:])
+    assert usual.mean() == pytest.approx(np.log(20), abs=0.05)
+    np.testing.assert_allclose(usual, np.log(20), atol=0.5)
+    assert unusual.min() > np.log(VOCAB) + 2
+
+
+def test_an_electric_network_s_rows_are_less_likely_by_an_unusual_token(objective, small_config):
+    """The noise is nearly uniform, since one that knows the text leaves energies little to learn
+    from. Rows have as much noise as in training: a network that sees it counts it, and where none
+    is seen takes each usual token for noise sooner.
     """
-    rng = np.random.default_rng(0)
-
-    def rows(count):
-        edges = (np.full((count, 1), token) for token in (2, 3))
-        tokens = rng.integers(5, 25, (count, LENGTH - 2))
-        return np.concatenate([next(edges), tokens, next(edges)], axis=1).astype(np.int32)
-
     this = make("electric", objective, generator_weight=0.0)
     model = model_for("electric", small_config)
     tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(4e-3))
     state = create_train_state(jax.random.key(0), model, tx, seq_len=LENGTH)
     step = jax.jit(functools.partial(train_step, objective=this))
-    for number in range(250):
+    rng = np.random.default_rng(0)
+    for number in range(1000):
         row_ids = np.arange(ROWS, dtype=np.int32) + number * ROWS
-        state, _ = step(state, {"input_ids": rows(ROWS), "row_ids": row_ids})
-    held_out = rows(ROWS)
-    changed = held_out.copy()
-    changed[np.arange(ROWS), rng.integers(1, LENGTH - 1, ROWS)] = rng.integers(25, VOCAB, ROWS)
+        state, _ = step(state, {"input_ids": text_of_twenty_tokens(rng), "row_ids": row_ids})
     energies = jax.jit(functools.partial(model.apply, method="discriminate"))
-    usual, unusual = (
-        np.asarray(
-            pseudo_log_likelihoods(
-                energies({"params": state.params}, ids), ids, special=(0, 2, 3, 4)
-            )
-        )
-        for ids in (held_out, changed)
+    rows = text_of_twenty_tokens(rng, unusual=SLOTS)
+    changed = rows.copy()
+    for row in changed:
+        row[rng.choice(np.flatnonzero((row > 4) & (row < 25)))] = rng.integers(25, VOCAB)
+    found, with_another = (
+        np.asarray(energies({"params": state.params}, x)) for x in (rows, changed)
     )
-    assert (usual > unusual + 1.0).all()
-    assert -usual.mean() / (LENGTH - 2) == pytest.approx(np.log(20), abs=0.5)
+    likely, unlikely = (
+        np.asarray(pseudo_log_likelihoods(these, ids, special=(0, 2, 3, 4)))
+        for these, ids in ((found, rows), (with_another, changed))
+    )
+    assert (likely > unlikely + 1.0).all()
+    assert found[(rows > 4) & (rows < 25)].mean() == pytest.approx(np.log(20), abs=0.5)

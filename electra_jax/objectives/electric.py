@@ -10,6 +10,10 @@ and is trained by binary cross-entropy; a draw that happens to be the token that
 all the same. Source: Clark et al. 2020b, section 2.5 and Algorithm 2, and `electric_objective` of
 the original (which takes mask_prob / (1 - mask_prob) for k / (n - k), and counts special tokens,
 which are never noise).
+
+k is fixed, so where a network can tell noise from text it learns to count: in text without any it
+takes every token for noise sooner, and gives it a higher energy. Natural text and a trained noise
+leave little to count.
 """
 
 from __future__ import annotations
