@@ -87,8 +87,10 @@ def test_a_polite_request_to_end_is_an_interrupt(tmp_path):
 
 def test_a_second_interrupt_ends_what_a_thread_keeps_alive():
     code = (
-        "import sys, threading, time\n"
+        "import signal, sys, threading, time\n"
         "from electra_jax import command_line\n"
+        # A shell's background jobs inherit that interrupts are ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "threading.Thread(target=time.sleep, args=(60,)).start()\n"
         "def main():\n    print('ready', flush=True)\n    time.sleep(60)\n"
         "sys.exit(command_line.run(main, after_interrupt='nothing is lost'))\n"
