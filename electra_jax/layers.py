@@ -12,14 +12,17 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from electra_jax.attention import Mask, attention
 from electra_jax.config import ElectraConfig, EncoderConfig
 from electra_jax.dropout import dropout
-from electra_jax.products import expand_like
+from electra_jax.products import expand_like, matrix_product
 
 # Dropouts of one layer, each a site of its own: attention's probabilities and the two outputs.
 SITES_PER_LAYER = 3
+
+_PRODUCT = "product with weights"  # what config.remat="products" keeps
 
 
 def layer_norm(
@@ -63,7 +66,7 @@ gelu.defvjp(_gelu_forward, _gelu_backward)
 
 def dense(x: jax.Array, params: dict[str, jax.Array]) -> jax.Array:
     """x @ kernel + bias, where there is one, in the dtype of `x`."""
-    product = x @ params["kernel"].astype(x.dtype)
+    product = checkpoint_name(matrix_product(x, params["kernel"].astype(x.dtype)), _PRODUCT)
     return product + expand_like(x, params["bias"].astype(x.dtype)) if "bias" in params else product
 
 
@@ -202,7 +205,7 @@ def keeping(remat: str) -> Callable:
         return lambda layer: layer
     policy = {
         # The matrix products with weights; attention and everything elementwise again.
-        "products": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+        "products": jax.checkpoint_policies.save_only_these_names(_PRODUCT),
         # The input of each layer alone.
         "layers": jax.checkpoint_policies.nothing_saveable,
     }[remat]

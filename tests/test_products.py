@@ -1,0 +1,33 @@
+"""Matrix products whose gradients are written by hand, beside NumPy's and JAX's own."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from electra_jax.products import matrix_product
+
+
+@pytest.mark.parametrize("wide", [(6, 4), (4, 6), (5, 5)], ids=str)
+def test_a_product_has_the_gradients_of_the_plain_one(wide):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, 3, wide[0]))
+    kernel = rng.standard_normal(wide)
+    cotangent = rng.standard_normal((2, 3, wide[1]))
+    found, backward = jax.vjp(matrix_product, jnp.float32(x), jnp.float32(kernel))
+    to_x, to_kernel = backward(jnp.float32(cotangent))
+    np.testing.assert_allclose(found, x @ kernel, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(to_x, cotangent @ kernel.T, rtol=1e-4, atol=1e-5)
+    by_hand = x.reshape(6, -1).T @ cotangent.reshape(6, -1)
+    np.testing.assert_allclose(to_kernel, by_hand, rtol=1e-4, atol=1e-5)
+
+
+def test_its_products_of_bfloat16_stay_bfloat16():
+    x, kernel = jnp.ones((2, 3), jnp.bfloat16), jnp.ones((3, 4), jnp.bfloat16)
+
+    def gradients(x, kernel):
+        found, backward = jax.vjp(matrix_product, x, kernel)
+        return backward(found)
+
+    program = str(jax.make_jaxpr(gradients)(x, kernel))
+    assert "bf16[3,4] = dot_general" in program and "f32[" not in program
