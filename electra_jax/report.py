@@ -33,7 +33,8 @@ body { font: 16px/1.55 system-ui, sans-serif; max-width: 62rem; margin: 2rem aut
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 table { border-collapse: collapse; font-size: 0.9rem; }
 td, th { border-bottom: 1px solid #8884; padding: 0.25rem 0.8rem 0.25rem 0; text-align: left;
-  vertical-align: top; overflow-wrap: anywhere; }
+  vertical-align: top; overflow-wrap: break-word; }
+.step { white-space: nowrap; }
 figure { margin: 1rem 0; background: #fff; } figure svg { width: 100%; height: auto; }
 .note { color: #777; font-size: 0.9rem; } .tokens { line-height: 2; }
 .tokens span { border-radius: 3px; padding: 1px 2px; } .tokens b { text-decoration: underline; }
@@ -257,7 +258,7 @@ def _samples(run: _Run) -> str:
     for samples in rows:
         body = [[f"step {sample.step:,}", _shaded(sample)] for sample in samples]
         lines = "".join(
-            f'<tr><td class="note">{step}</td><td class="tokens">{text}</td></tr>'
+            f'<tr><td class="note step">{step}</td><td class="tokens">{text}</td></tr>'
             for step, text in body
         )
         parts.append(f"<table>{lines}</table>")
