@@ -31,8 +31,8 @@ _SCRATCH = "scratch"
 def run_sweep(config: ml_collections.ConfigDict, workdir: Path | str) -> list[dict[str, Any]]:
     """Trains and probes all runs of a sweep, and writes what came out of them.
 
-    Leaves in `workdir`: `NAME/SEED/` with `pretraining/` and a directory for each probe,
-    `results.json`, `table.md` and `sweep.png`.
+    Leaves in `workdir`: `NAME/SEED/` with `pretraining/` (and `beginning/`, where there is one) and
+    a directory for each probe, `results.json`, `table.md` and `sweep.png`.
 
     With `config.scratch` the probes are also trained from fresh parameters, in the shape of the
     first run: what they are worth without pre-training.
@@ -49,19 +49,26 @@ def run_sweep(config: ml_collections.ConfigDict, workdir: Path | str) -> list[di
       UserError: for a mistake in the config, before anything is trained.
     """
     workdir, results = Path(workdir), []
-    plans = planned(config)
+    plans, beginnings = planned(config)
     probes = {name: probe for name, probe in config.probes.items() if probe.data_dir}
     left_out = sorted(set(config.probes) - set(probes))
     if left_out:
         say(f"No data_dir, so these probes are left out: {', '.join(left_out)}")
     for name, plan in plans.items():
         for seed in config.seeds:
-            say(f"\n=== {name}, seed {seed}: {plan.train.num_train_steps:,} steps")
+            say(f"\n=== {name}, seed {seed}")
             directory = workdir / name / str(seed)
-            run = plan.copy_and_resolve_references()
-            run.seed, run.name = seed, name
-            pretraining.train_and_evaluate(run, directory / "pretraining")
-            result = described(name, seed, run, directory / "pretraining")
+            stages = {"pretraining": plan.copy_and_resolve_references()}
+            if name in beginnings:
+                stages = {"beginning": beginnings[name].copy_and_resolve_references()} | stages
+                stages["pretraining"].init_from = str(directory / "beginning")
+            for stage, run in stages.items():
+                run.seed, run.name = seed, name
+                say(f"{stage}: {run.objective.name}, {run.train.num_train_steps:,} steps")
+                pretraining.train_and_evaluate(run, directory / stage)
+            result = described(
+                name, seed, {directory / stage: run for stage, run in stages.items()}
+            )
             result["probes"] = probed(probes, directory / "pretraining", directory, seed)
             results.append(result)
             write_results(workdir, results)
@@ -103,24 +110,38 @@ def probed(
     return values
 
 
-def planned(config: ml_collections.ConfigDict) -> dict[str, ml_collections.ConfigDict]:
+Plans = dict[str, ml_collections.ConfigDict]
+
+
+def planned(config: ml_collections.ConfigDict) -> tuple[Plans, Plans]:
     """The pre-training config of each run, all at the cost of the reference's.
+
+    Returns:
+      (plans, beginnings), by the runs' names: what is trained, and what before it for the share
+      of the cost that `config.beginnings` says.
 
     Raises:
       UserError: for a run that is unknown or impossible.
     """
     names = config.only or tuple(config.runs)
-    unknown = sorted({config.reference, *names} - set(config.runs))
+    begun = {name: config.beginnings[name] for name in names if name in config.beginnings}
+    wanted = {config.reference, *names, *(name for name, _ in begun.values())}
+    unknown = sorted(wanted - set(config.runs))
     if unknown:
         raise UserError(
-            f"only or reference names {', '.join(unknown)}: use {', '.join(config.runs)}"
+            f"only, reference or beginnings name {', '.join(unknown)}: use {', '.join(config.runs)}"
         )
     if _SCRATCH in config.runs:
         raise UserError(
             f"runs has {_SCRATCH}, which names the probes without pre-training: rename it"
         )
+    for name, (_, share) in begun.items():
+        if not 0 < share < 1:
+            raise UserError(
+                f"beginnings.{name} has a share of {share}: it must lie between 0 and 1"
+            )
     plans = {}
-    for name in {config.reference: None} | dict.fromkeys(names):
+    for name in wanted:
         plan = config.base.copy_and_resolve_references()
         with plan.ignore_type():
             plan.update(config.runs[name])
@@ -129,10 +150,25 @@ def planned(config: ml_collections.ConfigDict) -> dict[str, ml_collections.Confi
     steps, warmup = config.base.train.num_train_steps, config.base.optimizer.warmup_steps
     reference = flops_of_step(plans[config.reference])
     for plan in plans.values():
-        share = reference / flops_of_step(plan)
-        plan.train.num_train_steps = max(1, round(steps * share))
-        plan.optimizer.warmup_steps = round(warmup * share)
-    return {name: plans[name] for name in names}
+        cost = reference / flops_of_step(plan)
+        plan.train.num_train_steps = max(1, round(steps * cost))
+        plan.optimizer.warmup_steps = round(warmup * cost)
+    beginnings = {
+        name: _part(plans[first], reference * steps * share)
+        for name, (first, share) in begun.items()
+    }
+    later = {
+        name: _part(plans[name], reference * steps * (1 - share))
+        for name, (_, share) in begun.items()
+    }
+    return {name: later.get(name, plans[name]) for name in names}, beginnings
+
+
+def _part(plan: ml_collections.ConfigDict, operations: float) -> ml_collections.ConfigDict:
+    """A run of so many operations."""
+    part = plan.copy_and_resolve_references()
+    part.train.num_train_steps = max(1, round(operations / flops_of_step(plan)))
+    return part
 
 
 def flops_of_step(plan: ml_collections.ConfigDict) -> float:
@@ -152,24 +188,29 @@ def flops_of_step(plan: ml_collections.ConfigDict) -> float:
 
 
 def described(
-    name: str, seed: int, plan: ml_collections.ConfigDict, workdir: Path
+    name: str, seed: int, stages: Mapping[Path, ml_collections.ConfigDict]
 ) -> dict[str, Any]:
-    """What a finished pre-training came to."""
-    rows = read_rows(workdir / "metrics.jsonl")
-    last = [row for row in rows if row["split"] == "eval"][-1]
-    speeds = [row["tokens_per_second"] for row in rows if row["split"] == "train"]
-    steps = plan.train.num_train_steps
-    tokens = tokens_at(plan.to_dict(), steps)
-    return {
-        "name": name,
-        "seed": seed,
-        "steps": steps,
-        "tokens": tokens,
-        "operations": steps * flops_of_step(plan),
-        "seconds": tokens / float(np.median(speeds)),
-        "held_out": {metric: last[metric] for metric in _HELD_OUT if metric in last},
-        "probes": {},
-    }
+    """What finished pre-trainings, one after another, came to: costs of all, metrics of the last.
+
+    Args:
+      name, seed: of the run.
+      stages: the config of each, by its workdir.
+    """
+    result: dict[str, Any] = {"name": name, "seed": seed}
+    result |= dict.fromkeys(("steps", "tokens", "operations", "seconds"), 0)
+    last: Mapping[str, Any] = {}
+    for workdir, plan in stages.items():
+        rows = read_rows(workdir / "metrics.jsonl")
+        last = [row for row in rows if row["split"] == "eval"][-1]
+        speeds = [row["tokens_per_second"] for row in rows if row["split"] == "train"]
+        steps = plan.train.num_train_steps
+        tokens = tokens_at(plan.to_dict(), steps)
+        result["steps"] += steps
+        result["tokens"] += tokens
+        result["operations"] += steps * flops_of_step(plan)
+        result["seconds"] += tokens / float(np.median(speeds))
+    held_out = {metric: last[metric] for metric in _HELD_OUT if metric in last}
+    return result | {"held_out": held_out, "probes": {}}
 
 
 def write_results(workdir: Path, results: Sequence[Mapping[str, Any]]) -> None:

@@ -31,6 +31,9 @@ def get_config(base: str = ""):
     config.seeds = (0, 1, 2)
     config.scratch = False  # whether the probes are also trained without pre-training
     config.only = ()  # names of runs; (): all
+    # {run: (another, share)}: the share of the cost is spent on the other one first, and the run
+    # starts from its parameters.
+    config.beginnings = config_dict.ConfigDict()
     config.runs = config_dict.create(
         electra={},
         mlm={"objective": {"name": "mlm"}},

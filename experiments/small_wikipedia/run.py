@@ -45,7 +45,9 @@ def main() -> int:
     parser.add_argument("--workdir", type=Path, default=Path("runs/small_wikipedia"))
     parser.add_argument("--scale", choices=VOCAB_SIZES, default="cpu")
     parser.add_argument(
-        "--only", choices=("electra", "mlm"), help="one of the two, to run them apart"
+        "--only",
+        choices=("electra", "electra_after_mlm", "mlm"),
+        help="one of these, to run them apart",
     )
     parser.add_argument("fields", nargs="*", help="fields of the sweep, after --")
     arguments = parser.parse_args()

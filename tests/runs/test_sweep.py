@@ -13,8 +13,8 @@ from electra_jax.sweep import flops_of_step, planned, table
 
 def test_every_run_costs_what_the_reference_does():
     config = objectives.get_config()
-    plans = planned(config)
-    assert set(plans) == set(config.runs)
+    plans, beginnings = planned(config)
+    assert set(plans) == set(config.runs) and not beginnings
     steps = config.base.train.num_train_steps
     budget = steps * flops_of_step(plans["electra"])
     for plan in plans.values():
@@ -25,8 +25,29 @@ def test_every_run_costs_what_the_reference_does():
         assert abs(plan.optimizer.warmup_steps - warmup) <= 1
     assert plans["mlm"].train.num_train_steps > steps > plans["electric"].train.num_train_steps
     config.only = ("electra", "bert")
-    with pytest.raises(UserError, match="only or reference names bert: use "):
+    with pytest.raises(UserError, match="only, reference or beginnings name bert: use "):
         planned(config)
+
+
+def test_a_run_and_what_it_begins_with_cost_together_what_the_reference_does():
+    config = objectives.get_config()
+    config.beginnings.spans = ("mlm", 0.25)
+    config.only = ("spans", "mlm")
+    plans, beginnings = planned(config)
+    assert list(plans) == ["spans", "mlm"] and list(beginnings) == ["spans"]
+    first, then = beginnings["spans"], plans["spans"]
+    assert first.objective.name == "mlm" and then.objective.masking == "spans"
+    costs = [plan.train.num_train_steps * flops_of_step(plan) for plan in (first, then)]
+    assert costs[0] / sum(costs) == pytest.approx(0.25, rel=2e-3)
+    whole = plans["mlm"]
+    assert sum(costs) == pytest.approx(whole.train.num_train_steps * flops_of_step(whole), rel=1e-3)
+    for share, other, message in (
+        (1.0, "mlm", "beginnings.spans has a share of 1.0: it must lie between 0 and 1"),
+        (0.5, "bert", "beginnings name bert: use"),
+    ):
+        config.beginnings.spans = (other, share)
+        with pytest.raises(UserError, match=message):
+            planned(config)
 
 
 def test_the_table_holds_medians_and_what_lies_around_them():
@@ -64,7 +85,12 @@ def test_a_sweep_trains_probes_and_does_nothing_twice(corpus_path, tmp_path):
         "probes.sst2.data_dir": tmp_path / "nowhere",
     }
     words = [sys.executable, str(ROOT / "sweep.py"), f"--workdir={tmp_path / 'sweep'}"]
-    words += [f"--config={ROOT / 'configs' / 'sweeps' / 'objectives.py'}"]
+    (tmp_path / "sweep_config.py").write_text(
+        "from configs.sweeps import objectives\n\n\ndef get_config():\n"
+        "    config = objectives.get_config()\n"
+        "    config.beginnings.electra = ('mlm', 0.5)\n    return config\n"
+    )
+    words += [f"--config={tmp_path / 'sweep_config.py'}"]
     words += [f"--config.{name}={value}" for name, value in fields.items()]
     result = run(words, env=environment() | {"PYTHONPATH": str(ROOT)})
     assert result.returncode == 2 and "nowhere" in result.stderr  # after the first pre-training
@@ -75,4 +101,8 @@ def test_a_sweep_trains_probes_and_does_nothing_twice(corpus_path, tmp_path):
     results = json.loads((tmp_path / "sweep" / "results.json").read_text())
     assert [row["name"] for row in results] == ["electra", "mlm"]
     assert (tmp_path / "sweep" / "sweep.png").stat().st_size > 1000
-    assert (tmp_path / "sweep" / "electra" / "0" / "pretraining" / "checkpoints" / "6").is_dir()
+    assert [row["steps"] for row in results] == [8 + 3, 17]
+    electra = tmp_path / "sweep" / "electra" / "0"
+    assert (electra / "pretraining" / "checkpoints" / "3").is_dir()
+    config = json.loads((electra / "pretraining" / "config.json").read_text())["config"]
+    assert config["init_from"] == str(electra / "beginning")
