@@ -15,9 +15,16 @@ from experiments.small_wikipedia import model
 # At the scale of a CPU each task is learned from this many examples, at the paper's from all.
 TRAIN_ROWS = 1000
 NUM_EPOCHS = 5.0
-# Of the discriminator's three layers one, a quarter as wide: few steps have to do with replacements
-# that a discriminator can learn from.
-SMALLER_GENERATOR = {"generator_size": 0.25, "generator_depth": 1 / 3}
+# What a narrow discriminator can learn from: replacements by one layer of a quarter of its width,
+# at first drawn more evenly than the generator says.
+SMALL_GENERATOR = {"generator_size": 0.25, "generator_depth": 1 / 3}
+CPU_RUNS = {
+    "electra_small_generator": {
+        "model": SMALL_GENERATOR,
+        "objective": {"start_temperature": 3.0, "temperature_steps": 4000},
+    },
+    "electra_after_mlm": {"model": SMALL_GENERATOR},
+}
 TASKS = ("chunking", "stsb", "sst2", "mrpc", "qnli", "cola", "rte", "squad")
 SCALES = ("cpu", "paper")
 
@@ -34,9 +41,9 @@ def get_config(scale: str = ""):
         raise ValueError(f"config argument {scale!r} is unknown: use one of {', '.join(SCALES)}")
     config = objectives.get_config()
     config.name = "small_wikipedia"
-    config.runs = {"electra": {}, "mlm": {"objective": {"name": "mlm"}}}
+    config.runs = config_dict.create(electra={}, mlm={"objective": {"name": "mlm"}})
     if scale != "paper":
-        config.runs = dict(config.runs) | {"electra_after_mlm": {"model": SMALLER_GENERATOR}}
+        config.runs.update(CPU_RUNS)
         config.beginnings.electra_after_mlm = ("mlm", 0.3)
     config.scratch = True
     config.seeds = (0,)

@@ -44,11 +44,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, help="directory of the tasks")
     parser.add_argument("--workdir", type=Path, default=Path("runs/small_wikipedia"))
     parser.add_argument("--scale", choices=VOCAB_SIZES, default="cpu")
-    parser.add_argument(
-        "--only",
-        choices=("electra", "electra_after_mlm", "mlm"),
-        help="one of these, to run them apart",
-    )
+    parser.add_argument("--only", metavar="RUN", help="one of config.py's, to run them apart")
     parser.add_argument("fields", nargs="*", help="fields of the sweep, after --")
     arguments = parser.parse_args()
     corpus, sweep = arguments.workdir / "corpus", arguments.workdir / "sweep"
@@ -73,8 +69,8 @@ def main() -> int:
         *arguments.fields,
         f"--workdir={sweep}",
     )
-    runs = [sweep / name / "0" / "pretraining" for name in ("electra", "mlm")]
-    if all((run / "curves.png").exists() for run in runs):
+    if not arguments.only:
+        runs = [picture.parent for picture in sorted(sweep.glob("*/*/pretraining/curves.png"))]
         page = arguments.workdir / "report.html"
         tables = ("--output", page, "--write-csv", arguments.workdir / "curves")
         call("-m", "electra_jax.cli", "report", *runs, *tables)

@@ -82,12 +82,12 @@ def test_it_runs_from_text_to_table(tmp_path):
     result = run([*map(str, words)], env=environment() | {"PYTHONPATH": str(ROOT)})
     assert result.returncode == 0, result.stderr
     results = json.loads((tmp_path / "out" / "sweep" / "results.json").read_text())
-    assert [row["name"] for row in results] == ["electra", "mlm", "scratch"]
+    runs = ["electra", "mlm", "electra_small_generator", "electra_after_mlm"]
+    assert [row["name"] for row in results] == [*runs, "scratch"]
     assert all(len(row["probes"]["cola"]) == 3 for row in results)
     table = (tmp_path / "out" / "sweep" / "table.md").read_text()
     assert "| scratch | 1 | 0 | 0.0 |" in table
     assert (tmp_path / "out" / "report.html").is_file()
     assert {path.name for path in (tmp_path / "out" / "curves").iterdir()} == {
-        "electra-0-pretraining.csv",
-        "mlm-0-pretraining.csv",
+        f"{name}-0-pretraining.csv" for name in runs
     }
