@@ -154,10 +154,14 @@ def draw_sweep(results: Sequence[Mapping[str, Any]], path: Path | str) -> None:
     probes = list(dict.fromkeys(task for result in results for task in result["probes"]))
     panels = [(task, lambda r, task=task: r["probes"].get(task, [])) for task in probes]
     panels.append(("minutes of pre-training", lambda r: [r["seconds"] / 60]))
-    figure = Figure(figsize=(3.6 * len(panels), 1.6 + 0.34 * len(names)), layout="constrained")
-    for axes, (title, values) in zip(
-        figure.subplots(1, len(panels), sharey=True, squeeze=False).flat, panels, strict=True
-    ):
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    size = (1.5 + 3.2 * columns, rows * (0.9 + 0.3 * len(names)))
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
+    for axes in grid[len(panels) :]:
+        axes.set_visible(False)
+    for axes, (title, values) in zip(grid[: len(panels)], panels, strict=True):
         for place, name in enumerate(names):
             found = [value for r in results if r["name"] == name for value in values(r)]
             axes.plot(found, [place] * len(found), "o", color="C0", alpha=0.6)
