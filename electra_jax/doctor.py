@@ -17,6 +17,7 @@ _TRIVIAL_AUC = 0.985
 _LITTLE_RECALL = 0.01
 _CHANCE_AUC = 0.53
 _NEAR_ENTROPY = 0.97  # of the entropy of a guess by frequencies alone
+_HARD_AUC = 0.7  # docs/experiments.md: ELECTRA with a generator half as wide
 _RISE = 1.1  # of the lowest loss
 _GAP = 0.3  # nats between training and held-out text
 _MANY_EPOCHS = 40
@@ -142,18 +143,32 @@ def generator_too_weak(run: RunRecord) -> Finding | None:
 
 
 def generator_too_strong(run: RunRecord) -> Finding | None:
-    """Hardly anything is replaced."""
+    """Hardly anything is replaced, or what is can hardly be told from text."""
     right, share = run.late("sampled_accuracy"), run.late("replaced_share")
-    if not right > _RIGHT_SAMPLES:
+    auc = run.late("disc_auc")
+    if right > _RIGHT_SAMPLES:
+        seen = (
+            f"{right:.0%} of the generator's samples are the token that was there: {share:.1%} of "
+            "all tokens are replaced."
+        )
+        meaning = "The discriminator sees few replaced tokens to learn from."
+    elif (
+        _CHANCE_AUC <= auc < _HARD_AUC
+        and _is_past_warmup(run)
+        and not (generator_too_weak(run) or majority_class(run))
+    ):
+        seen = f"The discriminator's area under the curve is {auc:.3f}."
+        meaning = "It can hardly tell the replaced tokens, and learns slowly from them."
+    else:
         return None
     return Finding(
         "generator too strong",
-        f"{right:.0%} of the generator's samples are the token that was there: {share:.1%} of all "
-        "tokens are replaced.",
-        "The discriminator sees few replaced tokens to learn from.",
-        f"Shrink model.generator_size={run.config['model']['generator_size']:g}, raise "
-        f"objective.mask_prob={run.config['objective']['mask_prob']:g}, or "
-        "objective.temperature.",
+        seen,
+        meaning,
+        f"Shrink model.generator_size={run.config['model']['generator_size']:g} or "
+        "model.generator_depth, raise "
+        f"objective.mask_prob={run.config['objective']['mask_prob']:g} or objective.temperature, "
+        "or begin with objective.start_temperature above it.",
     )
 
 

@@ -100,6 +100,7 @@ def test_each_rule_finds_its_own_and_nothing_else(name):
     ("rule", "run"),
     [
         ("generator_too_weak", record(disc_auc=0.995)),
+        ("generator_too_strong", record(disc_auc=0.66, disc_loss=0.29)),
         ("data_small", record(FACTS._replace(num_tokens=200_000))),
         ("vocabulary_mismatch", record(FACTS._replace(unknown_share=0.03))),
         ("vocabulary_mismatch", record(FACTS._replace(unused_share=0.7))),
