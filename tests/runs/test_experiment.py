@@ -82,7 +82,7 @@ def test_it_runs_from_text_to_table(tmp_path):
     result = run([*map(str, words)], env=environment() | {"PYTHONPATH": str(ROOT)})
     assert result.returncode == 0, result.stderr
     results = json.loads((tmp_path / "out" / "sweep" / "results.json").read_text())
-    runs = ["electra", "mlm", "electra_small_generator", "electra_after_mlm"]
+    runs = ["electra", "electra_after_mlm", "electra_small_generator", "mlm"]
     assert [row["name"] for row in results] == [*runs, "scratch"]
     assert all(len(row["probes"]["cola"]) == 3 for row in results)
     table = (tmp_path / "out" / "sweep" / "table.md").read_text()
