@@ -125,8 +125,8 @@ def planned(config: ml_collections.ConfigDict) -> tuple[Plans, Plans]:
     """
     names = config.only or tuple(config.runs)
     begun = {name: config.beginnings[name] for name in names if name in config.beginnings}
-    wanted = {config.reference, *names, *(name for name, _ in begun.values())}
-    unknown = sorted(wanted - set(config.runs))
+    wanted = dict.fromkeys([config.reference, *names, *(first for first, _ in begun.values())])
+    unknown = sorted(set(wanted) - set(config.runs))
     if unknown:
         raise UserError(
             f"only, reference or beginnings name {', '.join(unknown)}: use {', '.join(config.runs)}"
@@ -153,21 +153,15 @@ def planned(config: ml_collections.ConfigDict) -> tuple[Plans, Plans]:
         cost = reference / flops_of_step(plan)
         plan.train.num_train_steps = max(1, round(steps * cost))
         plan.optimizer.warmup_steps = round(warmup * cost)
-    beginnings = {
-        name: _part(plans[first], reference * steps * share)
-        for name, (first, share) in begun.items()
-    }
-    later = {
-        name: _part(plans[name], reference * steps * (1 - share))
-        for name, (_, share) in begun.items()
-    }
+    beginnings = {name: _part(plans[first], share) for name, (first, share) in begun.items()}
+    later = {name: _part(plans[name], 1 - share) for name, (_, share) in begun.items()}
     return {name: later.get(name, plans[name]) for name in names}, beginnings
 
 
-def _part(plan: ml_collections.ConfigDict, operations: float) -> ml_collections.ConfigDict:
-    """A run of so many operations."""
+def _part(plan: ml_collections.ConfigDict, share: float) -> ml_collections.ConfigDict:
+    """A run of a share of the steps."""
     part = plan.copy_and_resolve_references()
-    part.train.num_train_steps = max(1, round(operations / flops_of_step(plan)))
+    part.train.num_train_steps = max(1, round(share * plan.train.num_train_steps))
     return part
 
 

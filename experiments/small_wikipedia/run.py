@@ -20,6 +20,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
+RUNS = ("electra", "electra_after_mlm", "electra_small_generator", "mlm")
 VOCAB_SIZES = {"cpu": 4096, "paper": 30522}
 # Questions of SQuAD at the scale of a CPU; config.py draws from those to train on.
 QUESTIONS = ("--train", 2000, "--dev", 1000)
@@ -44,7 +45,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, help="directory of the tasks")
     parser.add_argument("--workdir", type=Path, default=Path("runs/small_wikipedia"))
     parser.add_argument("--scale", choices=VOCAB_SIZES, default="cpu")
-    parser.add_argument("--only", metavar="RUN", help="one of config.py's, to run them apart")
+    parser.add_argument("--only", choices=RUNS, help="one of these, to run them apart")
     parser.add_argument("fields", nargs="*", help="fields of the sweep, after --")
     arguments = parser.parse_args()
     corpus, sweep = arguments.workdir / "corpus", arguments.workdir / "sweep"

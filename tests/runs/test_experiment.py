@@ -25,6 +25,7 @@ def test_both_pretrainings_cost_the_same(scale):
     config = load("config").get_config(scale)
     plans, beginnings = planned(config)
     assert list(plans) == list(config.runs)
+    assert set(plans) <= set(load("run").RUNS)
     cost = lambda plan: plan.train.num_train_steps * flops_of_step(plan)  # noqa: E731
     for name, plan in plans.items():
         whole = cost(plan) + (cost(beginnings[name]) if name in beginnings else 0)
