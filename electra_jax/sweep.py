@@ -19,13 +19,17 @@ from electra_jax.curves import draw_sweep
 from electra_jax.data import Corpus
 from electra_jax.errors import UserError
 from electra_jax.reference_curves import tokens_at
-from electra_jax.run_directory import say
+from electra_jax.run_directory import read_json, say
 from electra_jax.special_ids import SpecialIds
+from electra_jax.transfer import check_same_encoder
 from electra_jax.writers import read_rows
 
 # What of a run's last evaluation is worth a column.
 _HELD_OUT = ("mlm_loss", "encoder_loss", "disc_loss", "disc_auc", "sampled_accuracy")
 _SCRATCH = "scratch"
+PRETRAINING = "pretraining"  # the last stage of each run
+
+Stages = dict[str, ml_collections.ConfigDict]
 
 
 def run_sweep(config: ml_collections.ConfigDict, workdir: Path | str) -> list[dict[str, Any]]:
@@ -46,36 +50,36 @@ def run_sweep(config: ml_collections.ConfigDict, workdir: Path | str) -> list[di
       trial of each probe.
 
     Raises:
-      UserError: for a mistake in the config, before anything is trained.
+      UserError: for a mistake in the config, before anything is trained; for one in a run's fields
+        or a probe's, when its turn comes.
     """
     workdir, results = Path(workdir), []
-    plans, beginnings = planned(config)
+    plans = planned(config)
+    check_beginnings(plans, config.seeds, workdir)
     probes = {name: probe for name, probe in config.probes.items() if probe.data_dir}
     left_out = sorted(set(config.probes) - set(probes))
     if left_out:
         say(f"No data_dir, so these probes are left out: {', '.join(left_out)}")
-    for name, plan in plans.items():
+    for name, stages in plans.items():
         for seed in config.seeds:
             say(f"\n=== {name}, seed {seed}")
-            directory = workdir / name / str(seed)
-            stages = {"pretraining": plan.copy_and_resolve_references()}
-            if name in beginnings:
-                stages = {"beginning": beginnings[name].copy_and_resolve_references()} | stages
-                stages["pretraining"].init_from = str(directory / "beginning")
-            for stage, run in stages.items():
-                run.seed, run.name = seed, name
+            directory, trained = workdir / name / str(seed), {}
+            for stage, plan in stages.items():
+                run = plan.copy_and_resolve_references()
+                run.seed, run.name = _seed_of_stage(seed, len(trained)), name
+                if trained:
+                    run.init_from = str(next(reversed(trained)).resolve())
                 say(f"{stage}: {run.objective.name}, {run.train.num_train_steps:,} steps")
                 pretraining.train_and_evaluate(run, directory / stage)
-            result = described(
-                name, seed, {directory / stage: run for stage, run in stages.items()}
-            )
-            result["probes"] = probed(probes, directory / "pretraining", directory, seed)
+                trained[directory / stage] = run
+            result = described(name, seed, trained)
+            result["probes"] = probed(probes, directory / PRETRAINING, directory, seed)
             results.append(result)
             write_results(workdir, results)
     if config.scratch:
         say(f"\n=== {_SCRATCH}: without pre-training")
         seed = config.seeds[0]
-        shape = workdir / next(iter(plans)) / str(seed) / "pretraining"
+        shape = workdir / next(iter(plans)) / str(seed) / PRETRAINING
         directory = workdir / _SCRATCH / str(seed)
         results.append(
             {
@@ -110,22 +114,25 @@ def probed(
     return values
 
 
-Plans = dict[str, ml_collections.ConfigDict]
-
-
-def planned(config: ml_collections.ConfigDict) -> tuple[Plans, Plans]:
-    """The pre-training config of each run, all at the cost of the reference's.
+def planned(config: ml_collections.ConfigDict) -> dict[str, Stages]:
+    """What each run trains, stage after stage, all runs at the cost of the reference's.
 
     Returns:
-      (plans, beginnings), by the runs' names: what is trained, and what before it for the share
-      of the cost that `config.beginnings` says.
+      By the runs' names, their stages in order: "pretraining", where `config.beginnings` names the
+      run after a "beginning", which is another run for a share of the cost.
 
     Raises:
-      UserError: for a run that is unknown or impossible.
+      UserError: for a run or a beginning that is unknown or impossible.
     """
     names = config.only or tuple(config.runs)
-    begun = {name: config.beginnings[name] for name in names if name in config.beginnings}
-    wanted = dict.fromkeys([config.reference, *names, *(first for first, _ in begun.values())])
+    begun = dict(config.beginnings)
+    for name, beginning in begun.items():
+        if not isinstance(beginning, tuple | list) or len(beginning) != 2:
+            raise UserError(
+                f"beginnings.{name}={beginning!r}: give a run and a share, as in ('mlm', 0.3)"
+            )
+    firsts = [first for first, _ in begun.values()]
+    wanted = dict.fromkeys([config.reference, *names, *begun, *firsts])
     unknown = sorted(set(wanted) - set(config.runs))
     if unknown:
         raise UserError(
@@ -135,41 +142,102 @@ def planned(config: ml_collections.ConfigDict) -> tuple[Plans, Plans]:
         raise UserError(
             f"runs has {_SCRATCH}, which names the probes without pre-training: rename it"
         )
-    for name, (_, share) in begun.items():
-        if not 0 < share < 1:
-            raise UserError(
-                f"beginnings.{name} has a share of {share}: it must lie between 0 and 1"
-            )
-    plans = {}
+    plans, vocab_sizes = {}, {}
     for name in wanted:
         plan = config.base.copy_and_resolve_references()
         with plan.ignore_type():
             plan.update(config.runs[name])
         run_config.check_values(plan)
-        plans[name] = plan
-    steps, warmup = config.base.train.num_train_steps, config.base.optimizer.warmup_steps
+        plans[name], vocab_sizes[name] = plan, _vocab_size(plan)
+    for name, (first, share) in begun.items():
+        if not 0 < share < 1:
+            raise UserError(
+                f"beginnings.{name} has a share of {share}: it must lie between 0 and 1"
+            )
+        if first in begun:
+            raise UserError(
+                f"beginnings.{name} is {first}, which has a beginning itself: name a run without"
+            )
+        theirs, ours = (
+            run_config.model_config(plans[run], "cpu", vocab_size=vocab_sizes[run])
+            for run in (first, name)
+        )
+        try:
+            check_same_encoder(theirs, ours)
+        except UserError as error:
+            raise UserError(f"beginnings.{name}: {error}") from None
     reference = flops_of_step(plans[config.reference])
+    steps, warmup = config.base.train.num_train_steps, config.base.optimizer.warmup_steps
     for plan in plans.values():
-        cost = reference / flops_of_step(plan)
-        plan.train.num_train_steps = max(1, round(steps * cost))
-        plan.optimizer.warmup_steps = round(warmup * cost)
-    beginnings = {name: _part(plans[first], share) for name, (first, share) in begun.items()}
-    later = {name: _part(plans[name], 1 - share) for name, (_, share) in begun.items()}
-    return {name: later.get(name, plans[name]) for name in names}, beginnings
+        steps_for_one = reference / flops_of_step(plan)
+        plan.train.num_train_steps = max(1, round(steps * steps_for_one))
+        plan.optimizer.warmup_steps = round(warmup * steps_for_one)
+    stages = {name: {PRETRAINING: plans[name]} for name in names}
+    for name, (first, share) in begun.items():
+        if name in stages:
+            stages[name] = {
+                "beginning": _part(plans[first], share, name),
+                PRETRAINING: _part(plans[name], 1 - share, name),
+            }
+    return stages
 
 
-def _part(plan: ml_collections.ConfigDict, share: float) -> ml_collections.ConfigDict:
-    """A run of a share of the steps."""
+def _part(plan: ml_collections.ConfigDict, share: float, name: str) -> ml_collections.ConfigDict:
+    """A run of a share of the steps; its warm-up is a whole run's, as its schedule is its own."""
     part = plan.copy_and_resolve_references()
     part.train.num_train_steps = max(1, round(share * plan.train.num_train_steps))
+    if part.optimizer.warmup_steps >= part.train.num_train_steps:
+        raise UserError(
+            f"beginnings.{name}: {share:g} of a run are {part.train.num_train_steps:,} steps, no "
+            f"more than the warm-up of {part.optimizer.warmup_steps:,}: raise "
+            "base.train.num_train_steps or lower base.optimizer.warmup_steps"
+        )
     return part
+
+
+def _seed_of_stage(seed: int, stage: int) -> int:
+    """The run's own seed first, then others: no stage reads the batches of an earlier one."""
+    return seed if not stage else int(np.random.SeedSequence([seed, stage]).generate_state(1)[0])
+
+
+def check_beginnings(
+    plans: Mapping[str, Stages], seeds: Sequence[int], workdir: Path | str
+) -> None:
+    """Refuses to lengthen a beginning whose parameters are in use.
+
+    (That a run is trained for more steps than before is otherwise allowed.)
+
+    Raises:
+      UserError: for a beginning of another number of steps than the one that a run began with.
+    """
+    for name, stages in plans.items():
+        for seed in seeds:
+            directory = Path(workdir) / name / str(seed)
+            known = directory / "beginning" / "config.json"
+            if "beginning" not in stages or not known.exists():
+                continue
+            if not any((directory / PRETRAINING / "checkpoints").glob("[0-9]*")):
+                continue
+            before = read_json(known)["config"]["train"]["num_train_steps"]
+            now = stages["beginning"].train.num_train_steps
+            if before != now:
+                raise UserError(
+                    f"beginnings.{name}: the run in {directory} began with {before:,} steps, now "
+                    f"it would be {now:,}: restore the share and the steps, or choose another "
+                    "--workdir"
+                )
+
+
+def _vocab_size(plan: ml_collections.ConfigDict) -> int:
+    """As the config says, or the corpus."""
+    if plan.model.vocab_size is None and plan.data.path is not None:
+        return Corpus.open(plan.data.path).vocab_size
+    return plan.model.vocab_size or plan.data.default_vocab_size
 
 
 def flops_of_step(plan: ml_collections.ConfigDict) -> float:
     """Matrix-product operations of an update."""
-    size = plan.model.vocab_size or plan.data.default_vocab_size
-    if plan.model.vocab_size is None and plan.data.path is not None:
-        size = Corpus.open(plan.data.path).vocab_size
+    size = _vocab_size(plan)
     objective = run_config.make_objective(plan, size, SpecialIds(0, 1, 2, 3, 4))
     model = run_config.model_config(plan, "cpu", vocab_size=size)
     found = objective.flops(model, batch_size=plan.train.batch_size, seq_len=plan.data.seq_len)

@@ -1,4 +1,4 @@
-"""From raw text to the table: corpus, two pre-trainings at equal cost, fine-tuning on eight tasks.
+"""From raw text to the table: corpus, pre-trainings at equal cost, fine-tuning on eight tasks.
 
 python experiments/small_wikipedia/run.py --text 'DIR/*.txt.xz' --data DIR [--workdir DIR]
   [--scale cpu|paper] [--only RUN] [-- --config.FIELD=VALUE ...]
@@ -20,9 +20,11 @@ from typing import Any
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-RUNS = ("electra", "electra_after_mlm", "electra_small_generator", "mlm")
+sys.path.insert(0, str(ROOT))
+from experiments.small_wikipedia import config as sweep_config  # noqa: E402
+
 VOCAB_SIZES = {"cpu": 4096, "paper": 30522}
-# Questions of SQuAD at the scale of a CPU; config.py draws from those to train on.
+# Questions of SQuAD at the scale of a CPU.
 QUESTIONS = ("--train", 2000, "--dev", 1000)
 DIRECTORIES = {
     "cola": "glue/CoLA",
@@ -44,10 +46,13 @@ def main() -> int:
     parser.add_argument("--text", nargs="+", required=True, help="files of text, or globs of them")
     parser.add_argument("--data", type=Path, required=True, help="directory of the tasks")
     parser.add_argument("--workdir", type=Path, default=Path("runs/small_wikipedia"))
-    parser.add_argument("--scale", choices=VOCAB_SIZES, default="cpu")
-    parser.add_argument("--only", choices=RUNS, help="one of these, to run them apart")
+    parser.add_argument("--scale", choices=sweep_config.SCALES, default="cpu")
+    parser.add_argument("--only", metavar="RUN", help="one row, to run them apart")
     parser.add_argument("fields", nargs="*", help="fields of the sweep, after --")
     arguments = parser.parse_args()
+    runs = tuple(sweep_config.get_config(arguments.scale).runs)
+    if arguments.only and arguments.only not in runs:
+        parser.error(f"--only={arguments.only}: use one of {', '.join(runs)}")
     corpus, sweep = arguments.workdir / "corpus", arguments.workdir / "sweep"
     files = [file for pattern in arguments.text for file in sorted(glob.glob(pattern)) or [pattern]]
     call(
@@ -71,7 +76,7 @@ def main() -> int:
         f"--workdir={sweep}",
     )
     if not arguments.only:
-        runs = [picture.parent for picture in sorted(sweep.glob("*/*/pretraining/curves.png"))]
+        runs = [path for name in runs for path in sorted(sweep.glob(f"{name}/*/pretraining"))]
         page = arguments.workdir / "report.html"
         tables = ("--output", page, "--write-csv", arguments.workdir / "curves")
         call("-m", "electra_jax.cli", "report", *runs, *tables)

@@ -21,20 +21,30 @@ def load(name):
 
 
 @pytest.mark.parametrize("scale", ["cpu", "paper"])
-def test_both_pretrainings_cost_the_same(scale):
+def test_all_pretrainings_cost_the_same(scale):
     config = load("config").get_config(scale)
-    plans, beginnings = planned(config)
-    assert list(plans) == list(config.runs)
-    assert set(plans) <= set(load("run").RUNS)
-    cost = lambda plan: plan.train.num_train_steps * flops_of_step(plan)  # noqa: E731
-    for name, plan in plans.items():
-        whole = cost(plan) + (cost(beginnings[name]) if name in beginnings else 0)
-        assert whole == pytest.approx(cost(plans["mlm"]), rel=1e-3)
+    stages = planned(config)
+    assert list(stages) == list(config.runs)
+    (mlm,) = stages["mlm"].values()
+    for parts in stages.values():
+        assert sum(map(cost, parts.values())) == pytest.approx(cost(mlm), rel=1e-3)
     assert all(
         probe.num_trials == 3 and probe.task == name for name, probe in config.probes.items()
     )
     with pytest.raises(ValueError, match="'tpu' is unknown: use one of cpu, paper"):
         load("config").get_config("tpu")
+
+
+def cost(plan):
+    return plan.train.num_train_steps * flops_of_step(plan)
+
+
+def test_a_row_or_a_task_that_there_is_not_is_refused_or_seen():
+    for scale, name in (("paper", "electra_after_mlm"), ("cpu", "bert")):
+        words = [sys.executable, EXPERIMENT / "run.py", "--text", "t", "--data", "d"]
+        result = run([*map(str, words), f"--scale={scale}", f"--only={name}"], env=environment())
+        assert result.returncode == 2 and f"--only={name}: use one of electra, " in result.stderr
+    assert set(load("run").DIRECTORIES) == set(load("config").TASKS)
 
 
 def test_the_paper_s_scale_is_the_paper_s():
@@ -72,6 +82,7 @@ def test_it_runs_from_text_to_table(tmp_path):
         (tmp_path / "data" / "glue" / "CoLA" / f"{split}.tsv").write_text(rows)
     fields = {
         "base.train.num_train_steps": 4,
+        "base.optimizer.warmup_steps": 0,
         "base.train.checkpoint_every": 4,
         "base.model.hidden_size": 32,
         "probes.cola.num_epochs": 1.0,

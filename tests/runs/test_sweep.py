@@ -8,18 +8,20 @@ from small_run import ROOT, SMALL_RUN, environment, run
 
 from configs.sweeps import objectives
 from electra_jax.errors import UserError
-from electra_jax.sweep import flops_of_step, planned, table
+from electra_jax.sweep import check_beginnings, flops_of_step, planned, table
 
 
 def test_every_run_costs_what_the_reference_does():
     config = objectives.get_config()
-    plans, beginnings = planned(config)
-    assert set(plans) == set(config.runs) and not beginnings
+    stages = planned(config)
+    assert list(stages) == list(config.runs)
+    assert all(list(parts) == ["pretraining"] for parts in stages.values())
+    plans = {name: parts["pretraining"] for name, parts in stages.items()}
     steps = config.base.train.num_train_steps
     budget = steps * flops_of_step(plans["electra"])
     for plan in plans.values():
         half_a_step = flops_of_step(plan) / 2
-        assert abs(plan.train.num_train_steps * flops_of_step(plan) - budget) <= half_a_step
+        assert abs(cost(plan) - budget) <= half_a_step
         share = plan.train.num_train_steps / steps
         warmup = config.base.optimizer.warmup_steps * share
         assert abs(plan.optimizer.warmup_steps - warmup) <= 1
@@ -29,25 +31,70 @@ def test_every_run_costs_what_the_reference_does():
         planned(config)
 
 
+def cost(plan):
+    return plan.train.num_train_steps * flops_of_step(plan)
+
+
 def test_a_run_and_what_it_begins_with_cost_together_what_the_reference_does():
     config = objectives.get_config()
     config.beginnings.spans = ("mlm", 0.25)
     config.only = ("spans", "mlm")
-    plans, beginnings = planned(config)
-    assert list(plans) == ["spans", "mlm"] and list(beginnings) == ["spans"]
-    first, then = beginnings["spans"], plans["spans"]
+    stages = planned(config)
+    assert {name: list(parts) for name, parts in stages.items()} == {
+        "spans": ["beginning", "pretraining"],
+        "mlm": ["pretraining"],
+    }
+    first, then = stages["spans"].values()
     assert first.objective.name == "mlm" and then.objective.masking == "spans"
-    costs = [plan.train.num_train_steps * flops_of_step(plan) for plan in (first, then)]
-    assert costs[0] / sum(costs) == pytest.approx(0.25, rel=2e-3)
-    whole = plans["mlm"]
-    assert sum(costs) == pytest.approx(whole.train.num_train_steps * flops_of_step(whole), rel=1e-3)
-    for share, other, message in (
-        (1.0, "mlm", "beginnings.spans has a share of 1.0: it must lie between 0 and 1"),
-        (0.5, "bert", "beginnings name bert: use"),
-    ):
-        config.beginnings.spans = (other, share)
-        with pytest.raises(UserError, match=message):
-            planned(config)
+    whole = cost(stages["mlm"]["pretraining"])
+    assert cost(first) / (cost(first) + cost(then)) == pytest.approx(0.25, rel=2e-3)
+    assert cost(first) + cost(then) == pytest.approx(whole, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("beginning", "message"),
+    [
+        (("mlm", 1.0), "beginnings.spans has a share of 1.0: it must lie between 0 and 1"),
+        (("bert", 0.5), "beginnings name bert: use"),
+        (("electra", 0.5), "beginnings.spans is electra, which has a beginning itself"),
+        ("mlm", r"beginnings.spans='mlm': give a run and a share, as in \('mlm', 0.3\)"),
+        (("mlm",), r"beginnings.spans=\('mlm',\): give a run and a share"),
+        (("wide", 0.5), "beginnings.spans: model.hidden_size=64 .pretrained: 128"),
+        (("mlm", 0.02), "beginnings.spans: 0.02 of a run are .* no more than the warm-up"),
+    ],
+    ids=str,
+)
+def test_beginnings_that_are_none_are_refused(beginning, message):
+    config = objectives.get_config()
+    config.runs.wide = {"model": {"hidden_size": 128}}
+    config.beginnings.electra = ("mlm", 0.5)
+    config.beginnings.spans = beginning
+    with pytest.raises(UserError, match=message):
+        planned(config)
+
+
+def test_a_beginning_of_a_run_that_is_unknown_is_refused():
+    config = objectives.get_config()
+    config.beginnings.electa = ("mlm", 0.5)
+    with pytest.raises(UserError, match="beginnings name electa: use "):
+        planned(config)
+
+
+def test_a_beginning_in_use_is_not_lengthened(tmp_path):
+    config = objectives.get_config()
+    config.only = ("spans",)
+    config.beginnings.spans = ("mlm", 0.25)
+    plans = planned(config)
+    directory = tmp_path / "spans" / "0"
+    (directory / "beginning").mkdir(parents=True)
+    description = {"config": plans["spans"]["beginning"].to_dict()}
+    (directory / "beginning" / "config.json").write_text(json.dumps(description))
+    (directory / "pretraining" / "checkpoints" / "1").mkdir(parents=True)
+    check_beginnings(plans, (0,), tmp_path)
+    config.beginnings.spans = ("mlm", 0.5)
+    with pytest.raises(UserError, match="beginnings.spans: the run in .* began with"):
+        check_beginnings(planned(config), (0,), tmp_path)
+    check_beginnings(planned(config), (1,), tmp_path)
 
 
 def test_the_table_holds_medians_and_what_lies_around_them():
@@ -80,6 +127,7 @@ def test_a_sweep_trains_probes_and_does_nothing_twice(corpus_path, tmp_path):
     fields = {f"base.{name}": value for name, value in SMALL_RUN.items()} | {
         "base.data.path": corpus_path,
         "base.train.num_train_steps": 6,
+        "base.optimizer.warmup_steps": 1,
         "only": "('electra','mlm')",
         "seeds": "(0,)",
         "probes.sst2.data_dir": tmp_path / "nowhere",
@@ -106,3 +154,4 @@ def test_a_sweep_trains_probes_and_does_nothing_twice(corpus_path, tmp_path):
     assert (electra / "pretraining" / "checkpoints" / "3").is_dir()
     config = json.loads((electra / "pretraining" / "config.json").read_text())["config"]
     assert config["init_from"] == str(electra / "beginning")
+    assert config["seed"] not in (0, 1, 2)  # other batches than the beginning's
