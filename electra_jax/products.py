@@ -1,4 +1,4 @@
-"""Matrix products of one dtype with results of another, and vectors that broadcast."""
+"""Matrix products whose gradients are written by hand, and vectors that broadcast."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ float32_einsum.defvjp(_float32_einsum_forward, _float32_einsum_backward)
 
 @jax.custom_vjp
 def matrix_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """x @ kernel: [..., I] and [I, O] to [..., O]; there is no forward-mode derivative.
+    """x @ kernel: [..., I] and [I, O], of one dtype, to [..., O], of that dtype.
+
+    There is no forward-mode derivative (`jax.jvp`, `jax.hessian`).
 
     Of the kernel's gradient x^T y, XLA on a CPU transposes x. As JAX writes it, that is not seen
     to be possible, and the product runs at half the rate; here x is the narrower factor.

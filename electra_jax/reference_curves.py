@@ -50,7 +50,7 @@ def read_curves(path: Path | str) -> dict[str, list[dict[str, Any]]]:
 
     Args:
       path: a file, or a directory of them; "reference": the project's own,
-        "reference:NAME": those of them whose names begin so.
+        "reference:NAME": the one of that name, or those whose names begin so.
 
     Raises:
       UserError: if there is none, or one is no such file.
@@ -61,7 +61,8 @@ def read_curves(path: Path | str) -> dict[str, list[dict[str, Any]]]:
     files = sorted(path.glob("*.csv")) if path.is_dir() else [path]
     if is_reference:
         known = sorted({file.stem.partition("-")[0] for file in files})
-        files = [file for file in files if file.stem.startswith(beginning)]
+        exact = [file for file in files if file.stem == beginning]
+        files = exact or [file for file in files if file.stem.startswith(beginning)]
         if not files:
             raise UserError(f"against=reference:{beginning} is unknown: use {', '.join(known)}")
     if not files or not files[0].exists():

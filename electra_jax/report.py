@@ -34,7 +34,7 @@ h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 table { border-collapse: collapse; font-size: 0.9rem; }
 td, th { border-bottom: 1px solid #8884; padding: 0.25rem 0.8rem 0.25rem 0; text-align: left;
   vertical-align: top; overflow-wrap: break-word; }
-.step { white-space: nowrap; }
+.step { white-space: nowrap; } .wide { overflow-x: auto; }
 figure { margin: 1rem 0; background: #fff; } figure svg { width: 100%; height: auto; }
 .note { color: #777; font-size: 0.9rem; } .tokens { line-height: 2; }
 .tokens span { border-radius: 3px; padding: 1px 2px; } .tokens b { text-decoration: underline; }
@@ -122,7 +122,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     lines = [f"<tr>{cells}</tr>"]
     for row in rows:
         lines.append("<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>")
-    return "<table>" + "\n".join(lines) + "</table>"
+    return '<div class="wide"><table>' + "\n".join(lines) + "</table></div>"
 
 
 def _curves(runs: Sequence[_Run], against: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:

@@ -72,6 +72,7 @@ MADE_TO_FAIL = {
     "rate_too_low": record(mlm_loss=9.2),
     "generator_too_weak": record(mlm_loss=7.05),
     "generator_too_strong": record(sampled_accuracy=0.9, replaced_share=0.015),
+    "replacements_too_hard": record(disc_auc=0.66, disc_loss=0.29),
     "majority_class": record(disc_recall=0.0, disc_loss=majority(), replaced_share=0.1),
     "data_small": record(held_out={"mlm_loss": 3.4}),
     "data_duplicated": record(FACTS._replace(duplicate_share=0.2)),
@@ -100,14 +101,41 @@ def test_each_rule_finds_its_own_and_nothing_else(name):
     ("rule", "run"),
     [
         ("generator_too_weak", record(disc_auc=0.995)),
-        ("generator_too_strong", record(disc_auc=0.66, disc_loss=0.29)),
         ("data_small", record(FACTS._replace(num_tokens=200_000))),
         ("vocabulary_mismatch", record(FACTS._replace(unknown_share=0.03))),
         ("vocabulary_mismatch", record(FACTS._replace(unused_share=0.7))),
     ],
 )
 def test_other_signs_of_the_same(rule, run):
-    assert RULES[rule](run) is not None
+    assert diagnose(run) == [RULES[rule](run)]
+
+
+@pytest.mark.parametrize(
+    ("name", "run"),
+    [
+        ("learning rate too low", record(mlm_loss=9.2, disc_auc=0.6)),
+        ("learning rate too high", rising(record(disc_auc=0.6))),
+        ("generator too weak", record(mlm_loss=7.05, disc_auc=0.6)),
+        (
+            "discriminator at the majority class",
+            record(disc_recall=0.0, disc_loss=majority(), replaced_share=0.1, disc_auc=0.6),
+        ),
+    ],
+)
+def test_what_another_finding_explains_is_left_out(name, run):
+    assert RULES["replacements_too_hard"](run) is not None
+    assert [finding.name for finding in diagnose(run)] == [name]
+
+
+def test_replacements_are_not_too_hard_before_they_can_be_told():
+    early = record(disc_auc=0.6)
+    warming_up = {"learning_rate": 5e-4, "warmup_steps": 900}
+    assert diagnose(early._replace(config=CONFIG | {"optimizer": warming_up})) == []
+    electric = CONFIG["objective"] | {"name": "electric"}
+    assert diagnose(early._replace(config=CONFIG | {"objective": electric})) == []
+    for row in early.rows:  # as without a generator
+        del row["sampled_accuracy"]
+    assert diagnose(early) == []
 
 
 def test_an_objective_without_some_metrics_is_diagnosed_by_the_others():

@@ -1,10 +1,11 @@
-"""Matrix products whose gradients are written by hand, beside NumPy's and JAX's own."""
+"""Matrix products whose gradients are written by hand, beside NumPy's, and the dense layer's."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from electra_jax.layers import dense
 from electra_jax.products import matrix_product
 
 
@@ -22,25 +23,27 @@ def test_a_product_has_the_gradients_of_the_plain_one(wide):
     np.testing.assert_allclose(to_kernel, by_hand, rtol=1e-4, atol=1e-5)
 
 
-def test_its_products_of_bfloat16_stay_bfloat16():
-    x, kernel = jnp.ones((2, 3), jnp.bfloat16), jnp.ones((3, 4), jnp.bfloat16)
+@pytest.mark.parametrize("sizes", [(3, 4), (4, 3)], ids=str)
+def test_its_products_of_bfloat16_stay_bfloat16(sizes):
+    x, kernel = jnp.ones((2, sizes[0]), jnp.bfloat16), jnp.ones(sizes, jnp.bfloat16)
 
     def gradients(x, kernel):
         found, backward = jax.vjp(matrix_product, x, kernel)
         return backward(found)
 
     program = str(jax.make_jaxpr(gradients)(x, kernel))
-    assert "bf16[3,4] = dot_general" in program and "f32[" not in program
+    assert "bf16[3,4] = dot_general" in program and "f32[" not in program  # x^T y or y^T x
 
 
 @pytest.mark.parametrize("sizes", [(256, 1024), (1024, 256)], ids=str)
 def test_no_gradient_is_a_product_of_two_transposed_factors(sizes):
     """The form that XLA on a CPU runs at half the rate: x^T (y^T)^T, contracting axes 0 and 1."""
-    x, kernel = jnp.ones((8, 128, sizes[0])), jnp.ones(sizes)
+    x = jnp.ones((8, 128, sizes[0]))
+    params = {"kernel": jnp.ones(sizes), "bias": jnp.ones(sizes[1])}
 
-    def loss(x, kernel):
-        return jnp.square(matrix_product(x, kernel)).sum()
+    def loss(x, params):
+        return jnp.square(dense(x, params)).sum()
 
-    program = jax.jit(jax.grad(loss, (0, 1))).lower(x, kernel).compile().as_text()
+    program = jax.jit(jax.grad(loss, (0, 1))).lower(x, params).compile().as_text()
     assert "dot(" in program
     assert "lhs_contracting_dims={0}, rhs_contracting_dims={1}" not in program
