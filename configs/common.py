@@ -60,7 +60,7 @@ def get_config(platform: str = "") -> config_dict.ConfigDict:
     objective.discriminator_weight = config_dict.placeholder(float)  # of its loss; ELECTRA: 50
     objective.temperature = 1.0  # of the generator's samples
     objective.start_temperature = config_dict.placeholder(float)  # from which it comes down
-    objective.temperature_steps = config_dict.placeholder(int)  # in so many steps by a factor e
+    objective.temperature_steps = config_dict.placeholder(int)  # after so many 1/e of the excess
     objective.separate_documents = False  # of packed rows: tokens look at their own document alone
     objective.disallow_correct = False  # whether the right token is never sampled
     # Masked positions whose logits exist at a time; 0: all; None: 512 on one GPU, all elsewhere.
@@ -95,7 +95,8 @@ def get_config(platform: str = "") -> config_dict.ConfigDict:
     train.batch_size = 128  # rows of one update, over all devices
     train.num_train_steps = 1_000_000  # updates
     train.num_microbatches = 1  # gradient accumulation: parts of a batch, one after another
-    # Updates of one program; None: 10 on a GPU where that divides the numbers below, else 1.
+    # Updates of one program; None: 10 on a GPU or TPU where that divides eval_every and
+    # checkpoint_every, else 1.
     train.steps_per_call = config_dict.placeholder(int)
     train.log_every = 100  # steps
     train.eval_every = 5_000  # steps
@@ -128,7 +129,7 @@ def parallel_config() -> config_dict.ConfigDict:
     """Where pre-training and fine-tuning run."""
     parallel = config_dict.ConfigDict()
     parallel.backend = "jit"  # over a mesh of all devices, or pmap
-    # Several processes: found by themselves on TPU pods, GKE, under Slurm and Open MPI; else by
+    # Several processes: found by themselves on TPU pods, under Slurm and Open MPI; else by
     # these three, the last one different in each process.
     parallel.coordinator_address = config_dict.placeholder(str)  # host:port of process 0
     parallel.num_processes = config_dict.placeholder(int)  # of the run

@@ -43,7 +43,7 @@ def fields_of(path: Path) -> list[Field]:
             if isinstance(node.targets[0], ast.Name):
                 names[node.targets[0].id] = f"{target.attr}."
             continue
-        value = "None" if "placeholder" in value else value
+        value = "None" if "placeholder" in value else value.rpartition(" or ")[2]
         found.append((node.lineno, Field(group + target.attr, value, _about(lines, node))))
     return [field for _, field in sorted(found)]
 
@@ -65,13 +65,17 @@ def page() -> str:
     lines = [
         "# Every config field",
         "",
-        "Set on the command line as `--config.FIELD=VALUE`, or in a config file of your own. None "
-        "stands for what the description says.",
+        "Set on the command line as `--config.FIELD=VALUE`, or in a config file of your own. "
+        "Where the value is None, the description says what is used. Values are those of "
+        "ELECTRA-Small; what another config sets is in its file.",
     ]
     for title, file in (("Pre-training", "common.py"), ("Fine-tuning", "finetune.py")):
         lines += ["", f"## {title}", "", f"`configs/{file}`", ""]
-        lines += ["| field | value | |", "|---|---|---|"]
-        for field in fields_of(ROOT / "configs" / file):
+        lines += ["| field | value | meaning |", "|---|---|---|"]
+        fields = fields_of(ROOT / "configs" / file)
+        groups = list(dict.fromkeys(field.name.rpartition(".")[0] for field in fields))
+        fields.sort(key=lambda field: groups.index(field.name.rpartition(".")[0]))
+        for field in fields:
             about = field.about.replace("|", "\\|")
             lines.append(f"| `{field.name}` | `{field.value}` | {about} |")
     return "\n".join(lines) + "\n"

@@ -10,7 +10,7 @@ PAGES = sorted(path for path in (ROOT / "docs").glob("*.md") if path.name != "fi
 def blocks(path: Path, language: str) -> list[str]:
     """The blocks of a page in a language ("": none)."""
     text = path.read_text(encoding="utf-8")
-    found = re.findall(r"^( *)```(\w*)\n(.*?)^ *```", text, flags=re.M | re.S)
+    found = re.findall(r"^( *)```([\w{}]*)[^\n]*\n(.*?)^ *```", text, flags=re.M | re.S)
     return [
         re.sub(rf"^{indent}", "", block, flags=re.M)
         for indent, of, block in found

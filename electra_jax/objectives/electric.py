@@ -12,8 +12,7 @@ the original (which takes mask_prob / (1 - mask_prob) for k / (n - k), and count
 which are never noise).
 
 k is fixed, so where a network can tell noise from text it learns to count: in text without any it
-takes every token for noise sooner, and gives it a higher energy. Natural text and a trained noise
-leave little to count.
+takes every token for noise sooner, and gives it a higher energy.
 """
 
 from __future__ import annotations

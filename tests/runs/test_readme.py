@@ -16,13 +16,15 @@ README = PAGE.read_text(encoding="utf-8")
 
 
 def test_the_library_example_runs_as_it_stands(tmp_path):
+    """And what docs/research.md adds to it."""
     (example,) = blocks(PAGE, "python")
+    (more,) = blocks(ROOT / "docs" / "research.md", "python")
     variables = environment() | {"XDG_CACHE_HOME": str(tmp_path)}
-    result = run([sys.executable, "-c", example], env=variables, cwd=ROOT)
+    result = run([sys.executable, "-c", example + more], env=variables, cwd=ROOT)
     assert result.returncode == 0, result.stderr
-    loss, shape = result.stdout.splitlines()[-2:]
+    loss, *shown = result.stdout.splitlines()[-4:]
     assert 20 < float(loss) < 60
-    assert shape == "(8, 32, 256)"
+    assert shown == ["(8, 32, 256)", "(4,)", "True"]
 
 
 def commands_of(beginning: str) -> list[list[str]]:
@@ -72,7 +74,7 @@ def test_the_commands_for_your_own_text_and_the_model_run_as_they_stand(tmp_path
     assert embedded == "3 texts: vectors.npy\n"
     assert (tmp_path / "hf" / "mine" / "generator" / "model.safetensors").is_file()
 
-    _install, serve = commands_of('.venv/bin/pip install "starlette')
+    _install, serve = commands_of(".venv/bin/pip install -e")
     with subprocess.Popen(
         [*serve, "--port", "0"], env=variables, cwd=tmp_path, stdout=subprocess.PIPE, text=True
     ) as process:
