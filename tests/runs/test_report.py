@@ -45,6 +45,8 @@ def test_a_page_holds_all_there_is_of_a_run_and_nothing_of_elsewhere(undisturbed
     write_report([undisturbed], page, against=["reference"])
     assert "Grey: small_wikipedia-electra" in page.read_text()
     assert list(read_curves("reference:small")) == list(read_curves("reference"))
+    exact = "small_wikipedia-electra"  # others begin so
+    assert list(read_curves(f"reference:{exact}")) == [exact]
     for words in (
         [str(undisturbed), "--output", str(page), "--against", "reference:no"],
         [str(tmp_path / "nothing"), "--output", str(page)],
