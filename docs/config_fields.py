@@ -38,12 +38,13 @@ def fields_of(path: Path) -> list[Field]:
         if base not in names:
             continue
         group = names[base] + (f"{inside}." if inside else "")
-        value = ast.unparse(node.value)
+        given = node.value.values[-1] if isinstance(node.value, ast.BoolOp) else node.value
+        value = ast.unparse(given)
         if value.endswith("ConfigDict()") or value.endswith("_config()"):
             if isinstance(node.targets[0], ast.Name):
                 names[node.targets[0].id] = f"{target.attr}."
             continue
-        value = "None" if "placeholder" in value else value.rpartition(" or ")[2]
+        value = "None" if "placeholder" in value else value
         found.append((node.lineno, Field(group + target.attr, value, _about(lines, node))))
     return [field for _, field in sorted(found)]
 
@@ -66,7 +67,7 @@ def page() -> str:
         "# Every config field",
         "",
         "Set on the command line as `--config.FIELD=VALUE`, or in a config file of your own. "
-        "Where the value is None, the description says what is used. Values are those of "
+        "None is: not set, or what the description says. Pre-training's values are those of "
         "ELECTRA-Small; what another config sets is in its file.",
     ]
     for title, file in (("Pre-training", "common.py"), ("Fine-tuning", "finetune.py")):

@@ -156,12 +156,11 @@ def generator_too_strong(run: RunRecord) -> Finding | None:
 
 def replacements_too_hard(run: RunRecord) -> Finding | None:
     """What is replaced can hardly be told from text."""
+    if run.config["objective"]["name"] == "electric":
+        return None  # it calls right samples noise, too, which nothing can tell
+    if math.isnan(run.late("sampled_accuracy")) or not _is_past_warmup(run):
+        return None  # no generator, or too early
     auc = run.late("disc_auc")
-    has_generator = math.isfinite(run.late("sampled_accuracy"))
-    # Electric calls right samples noise, too, which nothing can tell.
-    is_noise_told = run.config["objective"]["name"] != "electric"
-    if not (has_generator and is_noise_told and _is_past_warmup(run)):
-        return None
     if not _CHANCE_AUC <= auc < _HARD_AUC:
         return None
     return Finding(
@@ -296,6 +295,7 @@ _EXPLAINED_BY = {
         "rate_too_high",
         "rate_too_low",
         "generator_too_weak",
+        "generator_too_strong",
         "majority_class",
     ),
 }

@@ -15,6 +15,7 @@ import ml_collections
 import numpy as np
 
 from electra_jax import finetuning, pretraining, run_config
+from electra_jax.config import ElectraConfig
 from electra_jax.curves import draw_sweep
 from electra_jax.data import Corpus
 from electra_jax.errors import UserError
@@ -27,13 +28,15 @@ from electra_jax.writers import read_rows
 # What of a run's last evaluation is worth a column.
 _HELD_OUT = ("mlm_loss", "encoder_loss", "disc_loss", "disc_auc", "sampled_accuracy")
 _SCRATCH = "scratch"
-PRETRAINING = "pretraining"  # the last stage of each run
+BEGINNING, PRETRAINING = "beginning", "pretraining"  # the stages of a run, the first not of each
 
 Stages = dict[str, ml_collections.ConfigDict]
 
 
 def run_sweep(config: ml_collections.ConfigDict, workdir: Path | str) -> list[dict[str, Any]]:
     """Trains and probes all runs of a sweep, and writes what came out of them.
+
+    A sweep with beginnings stays where it is: their directories are in the runs' configs.
 
     Leaves in `workdir`: `NAME/SEED/` with `pretraining/` (and `beginning/`, where there is one) and
     a directory for each probe, `results.json`, `table.md` and `sweep.png`.
@@ -127,10 +130,12 @@ def planned(config: ml_collections.ConfigDict) -> dict[str, Stages]:
     names = config.only or tuple(config.runs)
     begun = dict(config.beginnings)
     for name, beginning in begun.items():
-        if not isinstance(beginning, tuple | list) or len(beginning) != 2:
-            raise UserError(
-                f"beginnings.{name}={beginning!r}: give a run and a share, as in ('mlm', 0.3)"
-            )
+        match beginning:
+            case (str(), int() | float()):
+                continue
+        raise UserError(
+            f"beginnings.{name}={beginning!r}: give a run and a share, as in ('mlm', 0.3)"
+        )
     firsts = [first for first, _ in begun.values()]
     wanted = dict.fromkeys([config.reference, *names, *begun, *firsts])
     unknown = sorted(set(wanted) - set(config.runs))
@@ -142,13 +147,13 @@ def planned(config: ml_collections.ConfigDict) -> dict[str, Stages]:
         raise UserError(
             f"runs has {_SCRATCH}, which names the probes without pre-training: rename it"
         )
-    plans, vocab_sizes = {}, {}
+    plans = {}
     for name in wanted:
         plan = config.base.copy_and_resolve_references()
         with plan.ignore_type():
             plan.update(config.runs[name])
         run_config.check_values(plan)
-        plans[name], vocab_sizes[name] = plan, _vocab_size(plan)
+        plans[name] = plan
     for name, (first, share) in begun.items():
         if not 0 < share < 1:
             raise UserError(
@@ -158,12 +163,8 @@ def planned(config: ml_collections.ConfigDict) -> dict[str, Stages]:
             raise UserError(
                 f"beginnings.{name} is {first}, which has a beginning itself: name a run without"
             )
-        theirs, ours = (
-            run_config.model_config(plans[run], "cpu", vocab_size=vocab_sizes[run])
-            for run in (first, name)
-        )
         try:
-            check_same_encoder(theirs, ours)
+            check_same_encoder(_model(plans[first]), _model(plans[name]))
         except UserError as error:
             raise UserError(f"beginnings.{name}: {error}") from None
     reference = flops_of_step(plans[config.reference])
@@ -176,7 +177,7 @@ def planned(config: ml_collections.ConfigDict) -> dict[str, Stages]:
     for name, (first, share) in begun.items():
         if name in stages:
             stages[name] = {
-                "beginning": _part(plans[first], share, name),
+                BEGINNING: _part(plans[first], share, name),
                 PRETRAINING: _part(plans[name], 1 - share, name),
             }
     return stages
@@ -203,7 +204,7 @@ def _seed_of_stage(seed: int, stage: int) -> int:
 def check_beginnings(
     plans: Mapping[str, Stages], seeds: Sequence[int], workdir: Path | str
 ) -> None:
-    """Refuses to lengthen a beginning whose parameters are in use.
+    """Refuses to add, or to lengthen, a beginning of a run that is under way.
 
     (That a run is trained for more steps than before is otherwise allowed.)
 
@@ -213,13 +214,12 @@ def check_beginnings(
     for name, stages in plans.items():
         for seed in seeds:
             directory = Path(workdir) / name / str(seed)
-            known = directory / "beginning" / "config.json"
-            if "beginning" not in stages or not known.exists():
+            is_begun = any((directory / PRETRAINING / "checkpoints").glob("[0-9]*"))
+            if BEGINNING not in stages or not is_begun:
                 continue
-            if not any((directory / PRETRAINING / "checkpoints").glob("[0-9]*")):
-                continue
-            before = read_json(known)["config"]["train"]["num_train_steps"]
-            now = stages["beginning"].train.num_train_steps
+            known = directory / BEGINNING / "config.json"
+            before = read_json(known)["config"]["train"]["num_train_steps"] if known.exists() else 0
+            now = stages[BEGINNING].train.num_train_steps
             if before != now:
                 raise UserError(
                     f"beginnings.{name}: the run in {directory} began with {before:,} steps, now "
@@ -228,18 +228,18 @@ def check_beginnings(
                 )
 
 
-def _vocab_size(plan: ml_collections.ConfigDict) -> int:
-    """As the config says, or the corpus."""
+def _model(plan: ml_collections.ConfigDict) -> ElectraConfig:
+    """The architecture; its vocabulary is the config's, else the corpus's."""
+    size = plan.data.default_vocab_size
     if plan.model.vocab_size is None and plan.data.path is not None:
-        return Corpus.open(plan.data.path).vocab_size
-    return plan.model.vocab_size or plan.data.default_vocab_size
+        size = Corpus.open(plan.data.path).vocab_size
+    return run_config.model_config(plan, "cpu", vocab_size=size)
 
 
 def flops_of_step(plan: ml_collections.ConfigDict) -> float:
     """Matrix-product operations of an update."""
-    size = _vocab_size(plan)
-    objective = run_config.make_objective(plan, size, SpecialIds(0, 1, 2, 3, 4))
-    model = run_config.model_config(plan, "cpu", vocab_size=size)
+    model = _model(plan)
+    objective = run_config.make_objective(plan, model.vocab_size, SpecialIds(0, 1, 2, 3, 4))
     found = objective.flops(model, batch_size=plan.train.batch_size, seq_len=plan.data.seq_len)
     if found is None:
         raise UserError(
@@ -247,6 +247,11 @@ def flops_of_step(plan: ml_collections.ConfigDict) -> float:
             "method flops"
         )
     return found
+
+
+def flops_of_run(plan: ml_collections.ConfigDict) -> float:
+    """Matrix-product operations of all updates."""
+    return plan.train.num_train_steps * flops_of_step(plan)
 
 
 def described(
@@ -269,7 +274,7 @@ def described(
         tokens = tokens_at(plan.to_dict(), steps)
         result["steps"] += steps
         result["tokens"] += tokens
-        result["operations"] += steps * flops_of_step(plan)
+        result["operations"] += flops_of_run(plan)
         result["seconds"] += tokens / float(np.median(speeds))
     held_out = {metric: last[metric] for metric in _HELD_OUT if metric in last}
     return result | {"held_out": held_out, "probes": {}}
@@ -285,22 +290,30 @@ def write_results(workdir: Path, results: Sequence[Mapping[str, Any]]) -> None:
 def table(results: Sequence[Mapping[str, Any]]) -> str:
     """Medians over seeds and trials, and how they differ, in Markdown.
 
-    Held-out metrics with the lowest and highest, probes with the standard deviation.
+    Held-out metrics with the lowest and highest, probes with the standard deviation; "mean" is that
+    of the probes' medians, though their metrics differ (as GLUE's score is), empty where one is
+    missing.
     """
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for result in results:
         groups.setdefault(result["name"], []).append(result)
     metrics = [m for m in _HELD_OUT if any(m in result["held_out"] for result in results)]
     probes = list(dict.fromkeys(task for result in results for task in result["probes"]))
-    head = ["run", "seeds", "steps", "minutes", *metrics, *probes]
+    several = ["mean"] if len(probes) > 1 else []
+    head = ["run", "seeds", "steps", "minutes", *metrics, *probes, *several]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for name, group in groups.items():
         cells = [name, str(len(group)), f"{group[0]['steps']:,}"]
         cells.append(_cell([result["seconds"] / 60 for result in group], 1))
         cells += [_cell([result["held_out"].get(m) for result in group], 3) for m in metrics]
-        for task in probes:
-            values = [value for result in group for value in result["probes"].get(task, ())]
-            cells.append(_score(values))
+        scores = [
+            [v for result in group for v in result["probes"].get(task, ())] for task in probes
+        ]
+        cells += [_score(values) for values in scores]
+        if several:
+            cells.append(
+                f"{np.mean([np.median(values) for values in scores]):.2f}" if all(scores) else ""
+            )
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

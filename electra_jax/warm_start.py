@@ -57,17 +57,23 @@ def start_params(
                 grown = np.concatenate([old, drawn[len(old) :]])
                 params[part] = params[part] | {name: grown}
     wanted = [part for part in fresh if part.startswith("generator_")]
-    same_generator = pretrained.config.generator == model.generator and all(
-        part in params for part in wanted if part != "generator_baseline"
+    tables = "generator_embeddings"
+    same_generator = (
+        all(
+            getattr(pretrained.config, name) == getattr(model, name)
+            for name in ("generator", "generator_kind", "generator_embedding_size")
+        )
+        and (tables in theirs) == (tables in fresh)
+        and all(part in params for part in wanted if part != "generator_baseline")
     )
     left = [] if same_generator and not given else wanted
     if model.sharing == "disentangled":
-        left = [part for part in left if part != "generator_embeddings"]
+        left = [part for part in left if part != tables]
     if left and not given:
         why = (
             "it has none"
             if "generator_head" not in pretrained.params
-            else "it has one of another shape"
+            else "it has one of another kind or shape"
         )
         notes.append(
             f"the generator starts at random ({why}): beside a trained discriminator its "

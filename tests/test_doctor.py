@@ -115,7 +115,12 @@ def test_other_signs_of_the_same(rule, run):
     [
         ("learning rate too low", record(mlm_loss=9.2, disc_auc=0.6)),
         ("learning rate too high", rising(record(disc_auc=0.6))),
+        ("learning rate too high", rising(record(mlm_loss=9.2, disc_auc=0.6))),
         ("generator too weak", record(mlm_loss=7.05, disc_auc=0.6)),
+        (
+            "generator too strong",
+            record(sampled_accuracy=0.9, replaced_share=0.015, disc_auc=0.66),
+        ),
         (
             "discriminator at the majority class",
             record(disc_recall=0.0, disc_loss=majority(), replaced_share=0.1, disc_auc=0.6),

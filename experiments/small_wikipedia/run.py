@@ -76,10 +76,11 @@ def main() -> int:
         f"--workdir={sweep}",
     )
     if not arguments.only:
-        runs = [path for name in runs for path in sorted(sweep.glob(f"{name}/*/pretraining"))]
+        pictures = [sorted(sweep.glob(f"{name}/*/pretraining/curves.png")) for name in runs]
+        trained = [picture.parent for found in pictures for picture in found]
         page = arguments.workdir / "report.html"
         tables = ("--output", page, "--write-csv", arguments.workdir / "curves")
-        call("-m", "electra_jax.cli", "report", *runs, *tables)
+        call("-m", "electra_jax.cli", "report", *trained, *tables)
     return 0
 
 

@@ -8,7 +8,7 @@ from small_run import ROOT, SMALL_RUN, environment, run
 
 from configs.sweeps import objectives
 from electra_jax.errors import UserError
-from electra_jax.sweep import check_beginnings, flops_of_step, planned, table
+from electra_jax.sweep import check_beginnings, flops_of_run, flops_of_step, planned, table
 
 
 def test_every_run_costs_what_the_reference_does():
@@ -21,7 +21,7 @@ def test_every_run_costs_what_the_reference_does():
     budget = steps * flops_of_step(plans["electra"])
     for plan in plans.values():
         half_a_step = flops_of_step(plan) / 2
-        assert abs(cost(plan) - budget) <= half_a_step
+        assert abs(flops_of_run(plan) - budget) <= half_a_step
         share = plan.train.num_train_steps / steps
         warmup = config.base.optimizer.warmup_steps * share
         assert abs(plan.optimizer.warmup_steps - warmup) <= 1
@@ -29,10 +29,6 @@ def test_every_run_costs_what_the_reference_does():
     config.only = ("electra", "bert")
     with pytest.raises(UserError, match="only, reference or beginnings name bert: use "):
         planned(config)
-
-
-def cost(plan):
-    return plan.train.num_train_steps * flops_of_step(plan)
 
 
 def test_a_run_and_what_it_begins_with_cost_together_what_the_reference_does():
@@ -46,9 +42,11 @@ def test_a_run_and_what_it_begins_with_cost_together_what_the_reference_does():
     }
     first, then = stages["spans"].values()
     assert first.objective.name == "mlm" and then.objective.masking == "spans"
-    whole = cost(stages["mlm"]["pretraining"])
-    assert cost(first) / (cost(first) + cost(then)) == pytest.approx(0.25, rel=2e-3)
-    assert cost(first) + cost(then) == pytest.approx(whole, rel=1e-3)
+    whole = flops_of_run(stages["mlm"]["pretraining"])
+    assert flops_of_run(first) / (flops_of_run(first) + flops_of_run(then)) == pytest.approx(
+        0.25, rel=2e-3
+    )
+    assert flops_of_run(first) + flops_of_run(then) == pytest.approx(whole, rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -58,6 +56,8 @@ def test_a_run_and_what_it_begins_with_cost_together_what_the_reference_does():
         (("bert", 0.5), "beginnings name bert: use"),
         (("electra", 0.5), "beginnings.spans is electra, which has a beginning itself"),
         ("mlm", r"beginnings.spans='mlm': give a run and a share, as in \('mlm', 0.3\)"),
+        ((0.3, "mlm"), r"beginnings.spans=\(0.3, 'mlm'\): give a run and a share"),
+        (("mlm", "x"), r"beginnings.spans=\('mlm', 'x'\): give a run and a share"),
         (("mlm",), r"beginnings.spans=\('mlm',\): give a run and a share"),
         (("wide", 0.5), "beginnings.spans: model.hidden_size=64 .pretrained: 128"),
         (("mlm", 0.02), "beginnings.spans: 0.02 of a run are .* no more than the warm-up"),
@@ -95,6 +95,9 @@ def test_a_beginning_in_use_is_not_lengthened(tmp_path):
     with pytest.raises(UserError, match="beginnings.spans: the run in .* began with"):
         check_beginnings(planned(config), (0,), tmp_path)
     check_beginnings(planned(config), (1,), tmp_path)
+    (directory / "beginning" / "config.json").unlink()
+    with pytest.raises(UserError, match="began with 0 steps"):
+        check_beginnings(plans, (0,), tmp_path)
 
 
 def test_the_table_holds_medians_and_what_lies_around_them():
@@ -116,6 +119,11 @@ def test_the_table_holds_medians_and_what_lies_around_them():
         "| electra | 3 | 1,000 | 1.0 | 0.600 (0.500 to 0.700) | 61.00 ± 0.63 |",
         "| mlm | 3 | 1,000 | 1.0 |  | 61.00 ± 0.63 |",
     ]
+    for result in results[:3]:
+        result["probes"]["cola"] = [30.0, 30.0]
+    whole, part = table(results).splitlines()[2:]
+    assert whole.endswith("| 61.00 ± 0.63 | 30.00 ± 0.00 | 45.50 |")
+    assert part.endswith("| 61.00 ± 0.63 |  |  |")
 
 
 @pytest.mark.slow
