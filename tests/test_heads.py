@@ -331,7 +331,7 @@ def test_dropouts_are_the_encoder_s_and_those_of_the_head(config, monkeypatch):
 
     monkeypatch.setattr("electra_jax.layers.dropout", record)
     config = dataclasses.replace(config, num_layers=1, scan_layers=False, dropout_rate=0.2)
-    ids, seeds = (jax.ShapeDtypeStruct(shape, t) for shape, t in (((2, 8), int), ((2, 2), "u4")))
+    ids, seeds = (jax.ShapeDtypeStruct(shape, t) for shape, t in (((2, 8), "i4"), ((2, 2), "u4")))
 
     def of_head(head, seeds=seeds):
         model = FineTuned(config, head)

@@ -143,7 +143,8 @@ def test_rows_come_in_batches(tmp_path, share):
 def test_damaged_files(tmp_path):
     path = write(tmp_path / "a.parquet", ["x" * 1000] * 10, compression="none")
     content = path.read_bytes()
-    for damaged in (b"", b"PAR1", content[:-100], content[:50], b"x" * 1000, b"\n" * 20):
+    name = content.replace(b"text", b"\x80ext")
+    for damaged in (b"", b"PAR1", content[:-100], content[:50], b"x" * 1000, b"\n" * 20, name):
         path.write_bytes(damaged)
         for unit_bytes in (2**25, 1):
             error = message(path, unit_bytes=unit_bytes)

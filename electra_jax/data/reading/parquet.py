@@ -85,7 +85,7 @@ def _open(name: str) -> Iterator[Any]:
             raise cannot_be_read(name, error) from None
         try:
             yield parquet.ParquetFile(file, buffer_size=_BUFFER_BYTES)
-        except (pyarrow.ArrowException, OSError) as error:
+        except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:  # the last: names
             if isinstance(error, OSError) and error.errno:
                 raise cannot_be_read(name, error) from None
             raise Damaged(name, printable(" ".join(str(error).split()))) from None
