@@ -37,7 +37,7 @@ def commands_of(beginning: str) -> list[list[str]]:
             command = command.replace(
                 ".venv/bin/python train.py", f"{sys.executable} {ROOT}/train.py"
             )
-            command = command.replace("configs/", f"{ROOT}/configs/") + SHORTENED
+            command = re.sub(r"=(configs|experiments)/", rf"={ROOT}/\1/", command) + SHORTENED
         commands.append(shlex.split(command))
     return commands
 
@@ -62,8 +62,9 @@ def test_the_commands_for_your_own_text_and_the_model_run_as_they_stand(tmp_path
             printed.append(result.stdout)
         return printed
 
-    run_all(".venv/bin/electra-jax prepare texts/*.txt --output corpora/mine")
-    assert (tmp_path / "runs" / "mine" / "checkpoints" / "2").is_dir()
+    for name in ("mine", "mine_small"):
+        run_all(f".venv/bin/electra-jax prepare texts/*.txt --output corpora/{name} --train")
+        assert (tmp_path / "runs" / name / "checkpoints" / "2").is_dir()
     inspect = [sys.executable, "-m", "electra_jax.cli", "inspect", "corpora/mine"]
     result = run(inspect, env=variables, cwd=tmp_path)
     assert result.returncode == 0 and "all checksums are right" in result.stdout
@@ -96,7 +97,9 @@ def test_the_commands_of_other_objectives_run_as_they_stand(tmp_path):
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "0.txt").write_text(generated_text(120, seed=0))
     variables = environment() | {"PYTHONPATH": str(ROOT)}
-    first, *_ = commands_of(".venv/bin/electra-jax prepare texts/*.txt --output corpora/mine")
+    first, *_ = commands_of(
+        ".venv/bin/electra-jax prepare texts/*.txt --output corpora/mine --train"
+    )
     first = [w for word in first for w in ([str(tmp_path / "texts")] if "*" in word else [word])]
     others = commands_of(
         ".venv/bin/python train.py --config=configs/small.py --config.objective.name=mlm"
