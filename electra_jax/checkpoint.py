@@ -204,6 +204,15 @@ def damage(checkpoint: Path) -> str | None:
     return None
 
 
+def saved_steps(directory: Path) -> list[int]:
+    """Steps of the checkpoints there, in order; what a save left behind half done is none.
+
+    Args:
+      directory: of the checkpoints; may be missing.
+    """
+    return sorted(int(path.name) for path in directory.glob("[0-9]*") if path.name.isdigit())
+
+
 def set_damaged_aside(directory: Path) -> list[str]:
     """Moves damaged checkpoints that are newer than the newest whole one to `../damaged/`.
 
@@ -216,11 +225,8 @@ def set_damaged_aside(directory: Path) -> list[str]:
     Raises:
       UserError: if there are checkpoints and all of them are damaged.
     """
-    steps = sorted(
-        (int(p.name) for p in directory.glob("[0-9]*") if p.name.isdigit()), reverse=True
-    )
     found = []
-    for step in steps:
+    for step in reversed(saved_steps(directory)):
         reason = damage(directory / str(step))
         if reason is None:
             break

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from electra_jax import corruption
-from electra_jax.checkpoint import load_params
+from electra_jax.checkpoint import load_params, saved_steps
 from electra_jax.data import Corpus, TokenBatches
 from electra_jax.errors import UserError
 from electra_jax.modeling import Electra
@@ -57,9 +57,7 @@ def corrupted_samples(
         raise UserError(
             f"objective {config['objective']['name']!r} gives no verdicts on replaced tokens"
         )
-    steps = sorted(
-        int(path.name) for path in (workdir / "checkpoints").glob("[0-9]*") if path.name.isdigit()
-    )
+    steps = saved_steps(workdir / "checkpoints")
     path = Path(description.get("corpus", {}).get("path", ""))
     if not steps or not (path / "corpus.json").exists():
         raise UserError("its checkpoints or its corpus are no longer there")

@@ -15,6 +15,7 @@ import ml_collections
 import numpy as np
 
 from electra_jax import finetuning, pretraining, run_config
+from electra_jax.checkpoint import saved_steps
 from electra_jax.config import ElectraConfig
 from electra_jax.curves import draw_sweep
 from electra_jax.data import Corpus
@@ -167,10 +168,10 @@ def planned(config: ml_collections.ConfigDict) -> dict[str, Stages]:
             check_same_encoder(_model(plans[first]), _model(plans[name]))
         except UserError as error:
             raise UserError(f"beginnings.{name}: {error}") from None
-    reference = flops_of_step(plans[config.reference])
+    flops = {name: flops_of_step(plan) for name, plan in plans.items()}
     steps, warmup = config.base.train.num_train_steps, config.base.optimizer.warmup_steps
-    for plan in plans.values():
-        steps_for_one = reference / flops_of_step(plan)
+    for name, plan in plans.items():
+        steps_for_one = flops[config.reference] / flops[name]
         plan.train.num_train_steps = max(1, round(steps * steps_for_one))
         plan.optimizer.warmup_steps = round(warmup * steps_for_one)
     stages = {name: {PRETRAINING: plans[name]} for name in names}
@@ -214,8 +215,7 @@ def check_beginnings(
     for name, stages in plans.items():
         for seed in seeds:
             directory = Path(workdir) / name / str(seed)
-            is_begun = any((directory / PRETRAINING / "checkpoints").glob("[0-9]*"))
-            if BEGINNING not in stages or not is_begun:
+            if BEGINNING not in stages or not saved_steps(directory / PRETRAINING / "checkpoints"):
                 continue
             known = directory / BEGINNING / "config.json"
             before = read_json(known)["config"]["train"]["num_train_steps"] if known.exists() else 0

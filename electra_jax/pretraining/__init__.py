@@ -13,7 +13,7 @@ import ml_collections
 import numpy as np
 
 from electra_jax import parallel, processes
-from electra_jax.checkpoint import Checkpointer
+from electra_jax.checkpoint import Checkpointer, saved_steps
 from electra_jax.errors import UserError
 from electra_jax.loop import Cadence, NonFiniteStep, StepLog, compile_step, fit
 from electra_jax.pretraining.setup import (
@@ -51,7 +51,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: Path | str) -
     """
     workdir, train = Path(workdir), config.train
     setup = set_up(config)
-    begun = any((workdir / "checkpoints").glob("[0-9]*"))
+    begun = bool(saved_steps(workdir / "checkpoints"))
     is_warm = config.init_from is not None or config.generator_from is not None
     params = warm_params(config, setup) if is_warm and not begun else None
     with contextlib.ExitStack() as on_exit:

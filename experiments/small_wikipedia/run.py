@@ -76,8 +76,8 @@ def main() -> int:
         f"--workdir={sweep}",
     )
     if not arguments.only:
-        pictures = [sorted(sweep.glob(f"{name}/*/pretraining/curves.png")) for name in runs]
-        trained = [picture.parent for found in pictures for picture in found]
+        patterns = [f"{name}/*/pretraining/curves.png" for name in runs]
+        trained = [file.parent for pattern in patterns for file in sorted(sweep.glob(pattern))]
         page = arguments.workdir / "report.html"
         tables = ("--output", page, "--write-csv", arguments.workdir / "curves")
         call("-m", "electra_jax.cli", "report", *trained, *tables)
