@@ -217,7 +217,8 @@ class Electra(nn.Module):
     ) -> Projection:
         """As `generate`, but for the product with the table: see `vocabulary`.
 
-        Two towers predict the token at each position from all tokens but that one.
+        Two towers predict the token at each position from all tokens but that one; the first and
+        the last of a row, which are never masked, from themselves, too.
         """
         arrays = (input_ids, attention_mask, token_type_ids, dropout_seeds)
         embeddings, hidden = self._generator_hidden(positions, *arrays)

@@ -177,6 +177,12 @@ def model_config(
                 "its mask is padding alone: use auto"
             )
         fields["attention"] = "xla"
+        if fields.get("generator_kind") == "two_towers":
+            raise UserError(
+                "objective.separate_documents=True is not possible with objective.name="
+                f"{config.objective.name!r}, whose towers look past the first token of a document: "
+                "leave it out"
+            )
         if config.data.example_format != "packed":
             raise UserError(
                 "objective.separate_documents=True, but data.example_format="

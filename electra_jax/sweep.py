@@ -14,7 +14,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from electra_jax import finetuning, pretraining, run_config
+from electra_jax import finetuning, pretraining, processes, run_config
 from electra_jax.checkpoint import saved_steps
 from electra_jax.config import ElectraConfig
 from electra_jax.curves import draw_sweep
@@ -24,7 +24,7 @@ from electra_jax.reference_curves import tokens_at
 from electra_jax.run_directory import read_json, say
 from electra_jax.special_ids import SpecialIds
 from electra_jax.transfer import check_same_encoder
-from electra_jax.writers import read_rows
+from electra_jax.writers import read_rows, write_aside
 
 # What of a run's last evaluation is worth a column.
 _HELD_OUT = ("mlm_loss", "encoder_loss", "disc_loss", "disc_auc", "sampled_accuracy")
@@ -129,14 +129,56 @@ def planned(config: ml_collections.ConfigDict) -> dict[str, Stages]:
       UserError: for a run or a beginning that is unknown or impossible.
     """
     names = config.only or tuple(config.runs)
+    begun = _beginnings(config)
+    plans = {name: _plan(config, name) for name in _wanted(config, names, begun)}
+    for name, (first, _) in begun.items():
+        try:
+            check_same_encoder(_model(plans[first]), _model(plans[name]))
+        except UserError as error:
+            raise UserError(f"beginnings.{name}: {error}") from None
+    flops = {name: flops_of_step(plan) for name, plan in plans.items()}
+    for name, plan in plans.items():
+        steps_for_one = flops[config.reference] / flops[name]
+        plan.train.num_train_steps = max(1, round(plan.train.num_train_steps * steps_for_one))
+        plan.optimizer.warmup_steps = round(plan.optimizer.warmup_steps * steps_for_one)
+    stages = {name: {PRETRAINING: plans[name]} for name in names}
+    for name, (first, share) in begun.items():
+        if name in stages:
+            stages[name] = {
+                BEGINNING: _part(plans[first], share, name),
+                PRETRAINING: _part(plans[name], 1 - share, name),
+            }
+    return stages
+
+
+def _beginnings(config: ml_collections.ConfigDict) -> dict[str, tuple[str, float]]:
+    """By the names of the runs that have one, the run they begin with and its share of the cost."""
     begun = dict(config.beginnings)
     for name, beginning in begun.items():
         match beginning:
-            case (str(), int() | float()):
-                continue
-        raise UserError(
-            f"beginnings.{name}={beginning!r}: give a run and a share, as in ('mlm', 0.3)"
-        )
+            case (str(first), int(share) | float(share)):
+                pass
+            case _:
+                raise UserError(
+                    f"beginnings.{name}={beginning!r}: give a run and a share, as in ('mlm', 0.3)"
+                )
+        if not 0 < share < 1:
+            raise UserError(
+                f"beginnings.{name} has a share of {share}: it must lie between 0 and 1"
+            )
+        if first in begun:
+            raise UserError(
+                f"beginnings.{name} is {first}, which has a beginning itself: name a run without"
+            )
+    return begun
+
+
+def _wanted(
+    config: ml_collections.ConfigDict,
+    names: Sequence[str],
+    begun: Mapping[str, tuple[str, float]],
+) -> Sequence[str]:
+    """Names of all runs whose plan is needed: trained, compared with or begun with."""
     firsts = [first for first, _ in begun.values()]
     wanted = dict.fromkeys([config.reference, *names, *begun, *firsts])
     unknown = sorted(set(wanted) - set(config.runs))
@@ -148,40 +190,27 @@ def planned(config: ml_collections.ConfigDict) -> dict[str, Stages]:
         raise UserError(
             f"runs has {_SCRATCH}, which names the probes without pre-training: rename it"
         )
-    plans = {}
-    for name in wanted:
-        plan = config.base.copy_and_resolve_references()
-        with plan.ignore_type():
-            plan.update(config.runs[name])
-        run_config.check_values(plan)
-        plans[name] = plan
-    for name, (first, share) in begun.items():
-        if not 0 < share < 1:
-            raise UserError(
-                f"beginnings.{name} has a share of {share}: it must lie between 0 and 1"
-            )
-        if first in begun:
-            raise UserError(
-                f"beginnings.{name} is {first}, which has a beginning itself: name a run without"
-            )
-        try:
-            check_same_encoder(_model(plans[first]), _model(plans[name]))
-        except UserError as error:
-            raise UserError(f"beginnings.{name}: {error}") from None
-    flops = {name: flops_of_step(plan) for name, plan in plans.items()}
-    steps, warmup = config.base.train.num_train_steps, config.base.optimizer.warmup_steps
-    for name, plan in plans.items():
-        steps_for_one = flops[config.reference] / flops[name]
-        plan.train.num_train_steps = max(1, round(steps * steps_for_one))
-        plan.optimizer.warmup_steps = round(warmup * steps_for_one)
-    stages = {name: {PRETRAINING: plans[name]} for name in names}
-    for name, (first, share) in begun.items():
-        if name in stages:
-            stages[name] = {
-                BEGINNING: _part(plans[first], share, name),
-                PRETRAINING: _part(plans[name], 1 - share, name),
-            }
-    return stages
+    return list(wanted)
+
+
+def _plan(config: ml_collections.ConfigDict, name: str) -> ml_collections.ConfigDict:
+    """The base config with the run's fields."""
+    plan = config.base.copy_and_resolve_references()
+    with plan.ignore_type():
+        plan.update(config.runs[name])
+    steps = config.base.train.num_train_steps
+    if plan.train.num_train_steps != steps:
+        raise UserError(
+            f"runs.{name} has a train.num_train_steps of its own, but runs train for what costs as "
+            f"much as {steps:,} steps of {config.reference}: leave it out"
+        )
+    if plan.data.phases:
+        raise UserError(
+            f"data.phases of {name} begin at fixed steps, and a sweep's runs differ in their "
+            "numbers of steps: leave them out"
+        )
+    run_config.check_values(plan)
+    return plan
 
 
 def _part(plan: ml_collections.ConfigDict, share: float, name: str) -> ml_collections.ConfigDict:
@@ -233,7 +262,9 @@ def _model(plan: ml_collections.ConfigDict) -> ElectraConfig:
     size = plan.data.default_vocab_size
     if plan.model.vocab_size is None and plan.data.path is not None:
         size = Corpus.open(plan.data.path).vocab_size
-    return run_config.model_config(plan, "cpu", vocab_size=size)
+    anywhere = plan.copy_and_resolve_references()
+    anywhere.model.attention = "auto"  # what costs as much on any platform
+    return run_config.model_config(anywhere, "cpu", vocab_size=size)
 
 
 def flops_of_step(plan: ml_collections.ConfigDict) -> float:
@@ -269,21 +300,22 @@ def described(
     for workdir, plan in stages.items():
         rows = read_rows(workdir / "metrics.jsonl")
         last = [row for row in rows if row["split"] == "eval"][-1]
-        speeds = [row["tokens_per_second"] for row in rows if row["split"] == "train"]
+        speeds = [row["steps_per_second"] for row in rows if row["split"] == "train"]
         steps = plan.train.num_train_steps
-        tokens = tokens_at(plan.to_dict(), steps)
         result["steps"] += steps
-        result["tokens"] += tokens
+        result["tokens"] += tokens_at(plan.to_dict(), steps)
         result["operations"] += flops_of_run(plan)
-        result["seconds"] += tokens / float(np.median(speeds))
+        result["seconds"] += steps / float(np.median(speeds))
     held_out = {metric: last[metric] for metric in _HELD_OUT if metric in last}
     return result | {"held_out": held_out, "probes": {}}
 
 
 def write_results(workdir: Path, results: Sequence[Mapping[str, Any]]) -> None:
     """`results.json`, `table.md` and `sweep.png`, anew."""
-    (workdir / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    (workdir / "table.md").write_text(table(results), encoding="utf-8")
+    if not processes.is_main():
+        return
+    write_aside(workdir / "results.json", json.dumps(results, indent=1) + "\n")
+    write_aside(workdir / "table.md", table(results))
     draw_sweep(results, workdir / "sweep.png")
 
 

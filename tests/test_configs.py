@@ -118,6 +118,14 @@ def test_what_follows_the_platform(platform, num_devices, expected):
     assert run_config.choices(config, platform, **sizes)[:2] == (1, None)
 
 
+def test_towers_do_not_separate_documents():
+    config = load("modern")
+    for name in ("two_tower", "electric"):
+        config.objective.name = name
+        with pytest.raises(UserError, match=f"objective.name='{name}', whose towers look past"):
+            run_config.model_config(config, "cpu", vocab_size=100)
+
+
 def test_which_attention_runs_and_why_is_said():
     config = load("small")
     model = run_config.model_config(config, "gpu", vocab_size=100)

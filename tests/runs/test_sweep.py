@@ -31,6 +31,22 @@ def test_every_run_costs_what_the_reference_does():
         planned(config)
 
 
+def test_a_run_has_a_warm_up_of_its_own_but_no_length():
+    config = objectives.get_config()
+    config.base.model.attention = "cudnn"  # what a step costs is known without a GPU
+    config.runs.mlm.optimizer = {"warmup_steps": 100}
+    (plan,) = planned(config)["mlm"].values()
+    share = plan.train.num_train_steps / config.base.train.num_train_steps
+    assert share > 1.1 and plan.optimizer.warmup_steps == round(100 * share)
+    config.runs.mlm.train = {"num_train_steps": 17}
+    with pytest.raises(UserError, match="runs.mlm has a train.num_train_steps of its own"):
+        planned(config)
+    del config.runs.mlm.train
+    config.base.data.phases = ((10, 32, 4),)
+    with pytest.raises(UserError, match="data.phases of electra begin at fixed steps"):
+        planned(config)
+
+
 def test_a_run_and_what_it_begins_with_cost_together_what_the_reference_does():
     config = objectives.get_config()
     config.beginnings.spans = ("mlm", 0.25)
