@@ -71,6 +71,16 @@ def _reason(error: Exception) -> str:
     return found[0] if found else f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
 
 
+class _Manager(ocp.CheckpointManager):
+    """Orbax's, but for its own questions after a notice of preemption: the loop asks them.
+
+    (It would ask by steps, where `processes.stop_requests` counts questions.)
+    """
+
+    def reached_preemption(self, step: int) -> bool:
+        return False
+
+
 class Checkpointer:
     """Saves and restores the states of one run, in the background.
 
@@ -89,7 +99,7 @@ class Checkpointer:
             async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
         )
         self._directory = Path(directory).absolute()
-        self._manager = ocp.CheckpointManager(self._directory, options=options)
+        self._manager = _Manager(self._directory, options=options)
 
     def latest_step(self) -> int | None:
         """Step of the newest complete checkpoint; None if there is none."""

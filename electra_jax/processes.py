@@ -8,6 +8,7 @@ know (a signal, a lock, a damaged file) is told to the others here.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -30,6 +31,7 @@ _LOST = re.compile(
     re.IGNORECASE,
 )
 _MESSAGE_BYTES = 2048
+_QUESTIONS = itertools.count(1)  # whether to stop, of this process
 
 
 def initialize(
@@ -152,11 +154,13 @@ def stop_requests() -> Iterator[Callable[[int], bool]]:
     """Context in which SIGTERM asks for an orderly stop instead of ending the process.
 
     Gives a function of the steps taken so far: whether to save and stop there. It is to be asked
-    after every step, and answers the same in all processes. A second SIGTERM is as Ctrl-C.
+    by all processes equally often, and answers the same in all. A second SIGTERM is as Ctrl-C.
     """
     if jax.process_count() > 1:
-        # JAX's notice of preemption: it has caught SIGTERM since the processes met.
-        yield multihost_utils.reached_preemption_sync_point
+        # JAX's notice of preemption: it has caught SIGTERM since the processes met. They stop at
+        # the question after the latest one that any had asked by then: JAX compares numbers for
+        # equality, so questions are counted, where steps may come in tens or begin anew.
+        yield lambda step: multihost_utils.reached_preemption_sync_point(next(_QUESTIONS))
         return
     asked = threading.Event()
 

@@ -110,7 +110,8 @@ def test_a_job_that_loses_processes_ends_and_goes_on_bitwise(
             -signal.SIGABRT: "another task died",
         }
         assert reasons[statuses[survivor]] in outputs[survivor], (statuses, outputs[survivor])
-    job = Job(corpus_path, workdir, 2)
+    # The notice comes between two calls of several steps.
+    job = Job(corpus_path, workdir, 2, train__steps_per_call=5)
     wait_for(lambda: last_step(metrics) >= 40, job.processes[0])
     job.processes[1].send_signal(signal.SIGTERM)
     statuses, outputs = job.wait()
