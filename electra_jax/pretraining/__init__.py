@@ -99,9 +99,9 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: Path | str) -
                 rollbacks += 1
                 checkpointer.wait()
                 saved = checkpointer.latest_step() or 0
-                position = begin(saved)
+                # Those that the attempt passed over, of which the checkpoint need not know.
                 skipped = position.skipped_batches + failure.step - saved
-                position = position._replace(skipped_batches=skipped)
+                position = begin(saved)._replace(skipped_batches=skipped)
                 say(
                     f"The loss or its gradient at step {failure.step:,} is not finite: going on "
                     f"from step {saved:,}, without the {failure.step - saved:,} batches since."

@@ -175,13 +175,16 @@ def config(corpus_path):
 
 @pytest.fixture
 def poisoned(monkeypatch):
-    """The loss of the batch of step 7 (rows 48 to 55, counted from 0) is not a number."""
+    """The losses of batches 7 and 9 (rows 48 to 55 and 64 to 71, from 0) are not numbers."""
     loss = ElectraObjective.loss
 
     def changed(self, params, inputs, key, **kwargs):
         value, sums = loss(self, params, inputs, key, **kwargs)
         harm = jnp.where(
-            (inputs.row_ids == 50).any() & ~kwargs.get("deterministic", False), jnp.nan, 0
+            jnp.isin(inputs.row_ids, jnp.array([50, 66])).any()
+            & ~kwargs.get("deterministic", False),
+            jnp.nan,
+            0,
         )
         return value + harm, sums
 
@@ -195,12 +198,14 @@ def test_a_loss_that_is_no_number_rolls_back_and_passes_over_the_batches(
     state = pretraining.train_and_evaluate(config, tmp_path / "run")
     assert int(state.step) == 12
     printed = capsys.readouterr().out
-    assert "at step 7 is not finite: going on from step 5, without the 2 batches since" in printed
+    # Batches 6 and 7 are passed over, then 8 and 9, which come in their places.
+    line = "at step 7 is not finite: going on from step 5, without the 2 batches since"
+    assert printed.count(line) == 2
     rows = [row for row in read_rows(tmp_path / "run" / "metrics.jsonl") if row["split"] == "train"]
     assert [row["step"] for row in rows] == list(range(1, 13))
     assert not any(row["skipped_steps"] for row in rows)
     _, metadata = load_params(tmp_path / "run")
-    assert metadata["skipped_batches"] == 2
+    assert metadata["skipped_batches"] == 4
     assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(state.params))
 
 
