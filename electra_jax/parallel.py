@@ -107,10 +107,10 @@ def check_memory(needed: Mapping[str, int], mesh: Mesh) -> str:
 
 def make_mesh(platform: str | None = None, num_devices: int | None = None) -> Mesh:
     """A mesh with the one axis "data" over the devices of a platform (default: JAX's default)."""
-    devices = jax.devices(platform)[:num_devices]
-    # Auto axes: the compiler places the collectives. (make_mesh's default, Explicit, makes every
-    # gather name its output's sharding.)
-    return jax.make_mesh((len(devices),), (_AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+    # By process, as `local_rows` has it: jax.make_mesh orders a TPU's by place, which may mix them.
+    devices = sorted(jax.devices(platform), key=lambda one: (one.process_index, one.id))
+    # Auto axes: the compiler places the collectives; explicit ones make gathers name shardings.
+    return Mesh(np.array(devices[:num_devices]), (_AXIS,), axis_types=(AxisType.Auto,))
 
 
 def check_backend(backend: str, *, fsdp: bool) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import types
 
 import jax
 import jax.numpy as jnp
@@ -218,6 +219,13 @@ def quotient_state():
 def quotient_batch(seed, scale=1.0):
     x = np.random.default_rng(seed).standard_normal((8, 3)).astype(np.float32)
     return {"x": x, "scale": np.full(8, scale, np.float32)}
+
+
+def test_rows_of_a_process_follow_one_another_wherever_its_devices_are(monkeypatch):
+    devices = [types.SimpleNamespace(process_index=n % 2, id=n) for n in range(8)]
+    monkeypatch.setattr("jax.devices", lambda platform: devices)
+    monkeypatch.setattr("electra_jax.parallel.Mesh", lambda devices, names, **_: devices)
+    assert [device.id for device in make_mesh()] == [0, 2, 4, 6, 1, 3, 5, 7]
 
 
 @pytest.mark.parametrize("backend", ["jit", "pmap"])
