@@ -31,12 +31,13 @@ MAY_CHANGE = (
     "num_epochs",
     "grid.",
     "data.tfds_data_dir",
-    "data.null_threshold",
     "model.dtype",
     "model.scan_layers",
     "parallel.",
     "logging.",
-    "train.",
+    "train.log_every",
+    "train.checkpoint_every",
+    "train.on_nonfinite",
 )
 
 

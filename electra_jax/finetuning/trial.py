@@ -18,7 +18,7 @@ import ml_collections
 import optax
 
 from electra_jax import parallel, processes
-from electra_jax.checkpoint import load_params, save_params
+from electra_jax.checkpoint import load_params, save_params, saved_steps
 from electra_jax.curves import draw_curves
 from electra_jax.errors import UserError
 from electra_jax.finetuning import config as finetune_config
@@ -147,7 +147,7 @@ def run_trial(
     num_steps = max(1, round(batches.num_batches * trial.num_epochs))
     eval_every = max(1, round(batches.num_batches / config.evals_per_epoch))
     description = {
-        "config": config.to_dict() | {"model": dict(config.model), "trial": trial._asdict()},
+        "config": config.to_dict() | {"trial": trial._asdict()},
         "corpus": {"fingerprint": setup.fingerprint},
     }
     description = json.loads(json.dumps(description))
@@ -304,11 +304,7 @@ def finish_trial(
     params, _ = load_params(directory / "best")
     params = parallel.replicate(params, setup.mesh)
     metrics, predictions = programs.metrics(params)
-    steps = [
-        int(path.name)
-        for path in (directory / "best" / "checkpoints").iterdir()
-        if path.name.isdigit()
-    ]
+    step = saved_steps(directory / "best" / "checkpoints")[-1]
     splits = [(name, setup.dev[name], predictions[name]) for name in setup.dev]
     splits += [(name, test, programs.predict(params, test)) for name, test in setup.test.items()]
     scored = {
@@ -316,7 +312,7 @@ def finish_trial(
         for name, test, predicted in splits[len(setup.dev) :]
         if test.split.labelled
     }
-    result = trial._asdict() | {"step": max(steps), "metrics": metrics}
+    result = trial._asdict() | {"step": step, "metrics": metrics}
     result |= {"test_metrics": scored} if scored else {}
     if not processes.is_main():
         return result
