@@ -56,7 +56,7 @@ TOPOLOGIES = (
     (2, 1, {}),
     (2, 2, {"parallel.fsdp": True}),
 )
-TIMES = ("tokens_per_second", "input_share", "eta_seconds")
+TIMES = ("steps_per_second", "tokens_per_second", "input_share", "eta_seconds")
 
 
 class Run:

@@ -247,6 +247,7 @@ class StepLog:
             "grad_norm": float(window["grad_norm"]) / max(steps - window["skipped_steps"], 1.0),
             "skipped_steps": int(window["skipped_steps"]),
             "learning_rate": float(self._learning_rate(step - 1)),
+            "steps_per_second": steps_per_second,
             "tokens_per_second": float(window[self._tokens]) / steps * steps_per_second,
             "input_share": input_share,  # of the time, in which the host made batches
             "eta_seconds": (self._num_steps - step) / steps_per_second,

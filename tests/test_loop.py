@@ -6,6 +6,8 @@ import pytest
 
 from electra_jax.loop import Cadence, StepLog, fit
 
+TIMES = ("steps_per_second", "tokens_per_second", "input_share", "eta_seconds")
+
 
 class State:
     """Stands in for a TrainState: what the loop reads of one is its step."""
@@ -176,7 +178,7 @@ def test_many_steps_a_call_change_nothing_but_the_number_of_calls():
     for at_once in (1, 2, 4, 100):
         cadence = Cadence(3, 8, 12, steps_per_call=at_once)
         many = run(start=1, num_steps=23, cadence=cadence, skipped_at={5}, policy=False)
-        times = {"tokens_per_second", "input_share", "eta_seconds", "model_flops_utilisation"}
+        times = {"model_flops_utilisation", *TIMES}
         rows = [
             [
                 (step, split, {k: v for k, v in row.items() if k not in times})

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from small_run import ROOT, environment, free_port, run
+from test_resume import TIMES
 
 from electra_jax.config import ElectraConfig
 from electra_jax.data.tokenization import SPECIAL_TOKENS
@@ -102,13 +103,7 @@ def metrics_rows(workdir):
     for path in sorted(workdir.glob("trial-*/metrics.jsonl")):
         for line in path.read_text().splitlines():
             row = json.loads(line)
-            rows.append(
-                {
-                    k: v
-                    for k, v in row.items()
-                    if k not in ("tokens_per_second", "input_share", "eta_seconds")
-                }
-            )
+            rows.append({k: v for k, v in row.items() if k not in TIMES})
     return rows
 
 

@@ -15,7 +15,7 @@ from small_run import NUM_STEPS, command, environment, run
 from electra_jax.checkpoint import load_params
 from electra_jax.writers import read_rows
 
-TIMES = ("tokens_per_second", "input_share", "eta_seconds")
+TIMES = ("steps_per_second", "tokens_per_second", "input_share", "eta_seconds")
 
 
 def rows_without_times(workdir):
