@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from electra_jax.reference_curves import tokens_at
 from electra_jax.run_record import RunRecord
 
 # Thresholds. Of runs that go well (ELECTRA-Small on Wikipedia) samples are right about half the
@@ -205,8 +206,7 @@ def data_small(run: RunRecord) -> Finding | None:
     gap = run.late("mlm_loss", "eval") - run.late("mlm_loss")
     epochs = None
     if run.corpus:
-        tokens = run.of("train")[-1]["step"] * run.config["train"]["batch_size"]
-        epochs = tokens * run.config["data"]["seq_len"] / run.corpus.num_tokens
+        epochs = tokens_at(run.config, run.of("train")[-1]["step"]) / run.corpus.num_tokens
     if not (gap > _GAP or (epochs is not None and epochs > _MANY_EPOCHS)):
         return None
     times = "" if epochs is None else f" The corpus was read {epochs:.1f} times."
@@ -248,7 +248,7 @@ def vocabulary_mismatch(run: RunRecord) -> Finding | None:
         return None
     return Finding(
         "vocabulary mismatch",
-        "; ".join(problems).capitalize() + ".",
+        problems[0][0].upper() + "; ".join(problems)[1:] + ".",
         "The vocabulary was learned from text of another language, script or field, or is of "
         "another size than this text needs.",
         "Prepare the corpus with --train-tokenizer, and a --vocab-size that fits it.",

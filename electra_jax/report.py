@@ -175,8 +175,11 @@ def _picture(lines, against, axis: str, unit: str) -> str:
         axes.grid(alpha=0.3)
         if metric == "grad_norm":
             axes.set_yscale("log")
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    unique = dict(zip(labels, handles, strict=True))
+    # Not every run has every panel.
+    unique = {}
+    for axes in figure.axes:
+        handles, labels = axes.get_legend_handles_labels()
+        unique |= dict(zip(labels, handles, strict=True))
     if len(unique) > 1:
         figure.legend(unique.values(), unique, loc="outside lower center", ncols=4, fontsize=8)
     drawn = io.StringIO()
@@ -233,14 +236,16 @@ def _tunings(tunings: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     for name, results in tunings:
         for metric, median in results["median"].items():
             mean, deviation = results["mean"][metric], results["standard_deviation"][metric]
-            spread = "" if deviation is None else f"{mean:.2f} ± {deviation:.2f}"
-            trials = ", ".join(
-                "?" if t["metrics"].get(metric) is None else f"{t['metrics'][metric]:.2f}"
-                for t in results["trials"]
-            )
-            rows.append([name, results["task"], metric, f"{median:.2f}", spread, trials])
+            spread = "" if deviation is None else f"{_score(mean)} ± {_score(deviation)}"
+            trials = ", ".join(_score(t["metrics"].get(metric)) for t in results["trials"])
+            rows.append([name, results["task"], metric, _score(median), spread, trials])
     head = ["run", "task", "metric on dev", "median", "mean ± deviation", "trials"]
     return "<h2>Fine-tuning</h2>" + _table(head, rows)
+
+
+def _score(value: float | None) -> str:
+    """With two decimals; "?" where it was not finite."""
+    return "?" if value is None else f"{value:.2f}"
 
 
 def _samples(run: _Run) -> str:

@@ -110,6 +110,15 @@ def test_other_signs_of_the_same(rule, run):
     assert diagnose(run) == [RULES[rule](run)]
 
 
+def test_the_corpus_is_read_in_phases_and_unknown_tokens_keep_their_name():
+    data = {"seq_len": 128, "phases": [[500, 512, 128]]}
+    facts = FACTS._replace(num_tokens=1_000_000, unknown_share=0.03)
+    run = record(facts, config={"data": data})
+    tokens = 500 * 128 * 128 + 500 * 512 * 128
+    assert f"was read {tokens / 1e6:.1f} times" in RULES["data_small"](run).seen
+    assert RULES["vocabulary_mismatch"](run).seen == "3.0% of the tokens are [UNK]."
+
+
 @pytest.mark.parametrize(
     ("name", "run"),
     [

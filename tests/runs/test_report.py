@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 from small_run import command, run
@@ -19,9 +20,9 @@ def test_a_page_holds_all_there_is_of_a_run_and_nothing_of_elsewhere(undisturbed
     metrics = {"accuracy": 81.25}
     results = {
         "task": "rte",
-        "median": metrics,
-        "mean": metrics,
-        "standard_deviation": {"accuracy": 1.5},
+        "median": metrics | {"f1": None},
+        "mean": metrics | {"f1": None},
+        "standard_deviation": {"accuracy": 1.5, "f1": None},
         "trials": [{"metrics": metrics}, {"metrics": {"accuracy": None}}],
     }
     (hostile / "results.json").write_text(json.dumps(results))
@@ -33,7 +34,7 @@ def test_a_page_holds_all_there_is_of_a_run_and_nothing_of_elsewhere(undisturbed
     assert "<script" not in text and "&lt;script&gt;alert(1)" in text
     assert not re.search(r'(src|href)="(?!#)', text)
     assert text.count("<svg") == 2 and "masked-language-model loss" in text
-    assert "81.25 ± 1.50" in text and "81.25, ?" in text
+    assert "81.25 ± 1.50" in text and "81.25, ?" in text and "<td>?</td>" in text
     assert "step 60" in text and "[CLS]" in text and "Diagnosis" in text
 
     (file,) = curves.glob("*.csv")
@@ -61,6 +62,19 @@ def test_a_page_holds_all_there_is_of_a_run_and_nothing_of_elsewhere(undisturbed
 def test_tokens_are_counted_through_phases():
     config = {"data": {"seq_len": 16, "phases": [[10, 32, 4]]}, "train": {"batch_size": 8}}
     assert tokens_at(config, 10) == 1280 and tokens_at(config, 12) == 1280 + 2 * 128
+
+
+def test_runs_that_lack_the_first_panel_are_named(undisturbed, tmp_path):
+    for name in ("one", "two"):
+        shutil.copytree(undisturbed, tmp_path / name, ignore=shutil.ignore_patterns("checkpoints"))
+        metrics = tmp_path / name / "metrics.jsonl"
+        rows = [json.loads(line) for line in metrics.read_text().splitlines()]
+        for row in rows:
+            del row["mlm_loss"]
+        metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_report([tmp_path / "one", tmp_path / "two"], tmp_path / "page.html")
+    legend = re.findall(r"<text[^>]*>(one|two)</text>", (tmp_path / "page.html").read_text())
+    assert legend == ["one", "two"] * 2  # by steps and by tokens
 
 
 @pytest.mark.slow
