@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from electra_jax import corruption, losses
 from electra_jax.config import ElectraConfig
 from electra_jax.errors import UserError
-from electra_jax.flops import discriminator_flops, generator_flops
+from electra_jax.flops import discriminator_flops, generator_flops, train_step_flops
 from electra_jax.objectives.pretraining import (
     Inputs,
     PretrainingObjective,
@@ -176,11 +176,9 @@ class ElectraObjective(ReplacedTokenDetection):
 
     def flops(self, config: ElectraConfig, *, batch_size: int, seq_len: int) -> float | None:
         """As of the base."""
-        sizes: dict[str, Any] = {"batch_size": batch_size, "seq_len": seq_len}
         predicted = self.max_masked(seq_len)
-        return 3.0 * (
-            generator_flops(config, predicted=predicted, **sizes)
-            + discriminator_flops(config, **sizes)
+        return train_step_flops(
+            config, batch_size=batch_size, seq_len=seq_len, max_masked=predicted
         )
 
 
@@ -230,11 +228,7 @@ class TwoTowerObjective(ElectraObjective):
 
     def flops(self, config: ElectraConfig, *, batch_size: int, seq_len: int) -> float | None:
         """As of the base."""
-        sizes: dict[str, Any] = {"batch_size": batch_size, "seq_len": seq_len}
-        return 3.0 * (
-            generator_flops(config, predicted=seq_len, **sizes)
-            + discriminator_flops(config, **sizes)
-        )
+        return train_step_flops(config, batch_size=batch_size, seq_len=seq_len, max_masked=seq_len)
 
 
 @dataclasses.dataclass(frozen=True)

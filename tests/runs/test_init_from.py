@@ -37,6 +37,16 @@ def test_a_run_begins_with_the_parameters_of_another(first, corpus_path, tmp_pat
     assert f"Starting from {first / source}." in printed and "at random" not in printed
 
 
+def test_a_run_killed_in_its_first_save_begins_with_them_again(first, corpus_path, tmp_path):
+    # What orbax leaves of a save that did not end: a directory of another name.
+    leftover = tmp_path / "run" / "checkpoints" / "1.orbax-checkpoint-tmp-0"
+    leftover.mkdir(parents=True)
+    (leftover / "half").write_text("written")
+    params, printed = begun(corpus_path, tmp_path / "run", init_from=first / "run")
+    jax.tree.map(np.testing.assert_array_equal, params, load_pretrained(first / "run").params)
+    assert f"Starting from {first / 'run'}." in printed
+
+
 def test_pieces_may_be_added_and_a_generator_may_be_missing(first, corpus_path, tmp_path):
     Corpus.open(corpus_path).tokenizer().save(tmp_path)
     with open(tmp_path / "vocab.txt", "a") as vocabulary:
