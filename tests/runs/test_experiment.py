@@ -51,6 +51,11 @@ def test_the_paper_s_scale_is_the_paper_s():
     assert config.probes.rte.learning_rate is None and config.probes.rte.num_epochs is None
 
 
+def test_the_committed_curves_are_drawn(tmp_path):
+    load("picture").main(str(tmp_path / "curves.png"))
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_questions_are_taken_evenly():
     squad = {
         "version": "1.1",
