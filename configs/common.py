@@ -39,7 +39,7 @@ def get_config(platform: str = "") -> config_dict.ConfigDict:
     # objective needs, embeddings where it needs nothing else.
     model.sharing = "auto"
     model.max_positions = 512  # the longest row
-    model.local_window = 128  # of architecture modern: what a local layer looks at
+    model.local_window = 128  # of architecture modern: a local layer sees half to each side
     model.global_every = 3  # of architecture modern: every so many layers one looks everywhere
     model.dropout_rate = 0.1  # of embeddings and of what layers add
     model.attention_dropout_rate = 0.1  # of attention's probabilities
@@ -47,7 +47,9 @@ def get_config(platform: str = "") -> config_dict.ConfigDict:
     model.dtype = "auto"  # float32 on CPU, bfloat16 on GPU and TPU
     model.scan_layers = "auto"  # unrolled on CPU and GPU, scanned on TPU
     model.attention = "auto"  # cudnn on a GPU where attention_dropout_rate is 0, else xla
-    model.remat = "none"  # computed again backwards, for memory: all but products, or layers
+    # What the backward pass computes again, to save memory: none; products: all but products with
+    # weights; layers: all inside a layer.
+    model.remat = "none"
 
     # Fields of all objectives; None: the objective's own value (docs/objectives.md).
     objective = config.objective = config_dict.ConfigDict()

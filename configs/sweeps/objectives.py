@@ -1,7 +1,7 @@
 """Every objective at the cost of ELECTRA's steps, from several seeds, and what the encoders are
 worth on tasks.
 
-python sweep.py --config=configs/sweeps/objectives.py --config.base.data.path=DIR
+python sweep.py --config=configs/sweeps/objectives.py --config.base.data.path=DIR \\
   --config.probes.chunking.data_dir=DIR --config.probes.mrpc.data_dir=DIR
 
 The number of ELECTRA's steps is --config.base.train.num_train_steps; any field of pre-training
