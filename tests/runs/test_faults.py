@@ -182,7 +182,7 @@ def poisoned(monkeypatch):
         value, sums = loss(self, params, inputs, key, **kwargs)
         harm = jnp.where(
             jnp.isin(inputs.row_ids, jnp.array([50, 66])).any()
-            & ~kwargs.get("deterministic", False),
+            & (not kwargs.get("deterministic", False)),
             jnp.nan,
             0,
         )
