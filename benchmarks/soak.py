@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from electra_jax.checkpoint import load_params
-from electra_jax.writers import read_rows
+from electra_jax.writers import TIMES, read_rows
 
 ROOT = Path(__file__).parents[1]
 SMALL = {
@@ -56,7 +56,6 @@ TOPOLOGIES = (
     (2, 1, {}),
     (2, 2, {"parallel.fsdp": True}),
 )
-TIMES = ("steps_per_second", "tokens_per_second", "input_share", "eta_seconds")
 
 
 class Run:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,22 @@ _PANELS = (
     ("mlm_accuracy", "Generator: accuracy at masked positions"),
     ("encoder_accuracy", "Encoder: accuracy at masked positions"),
 )
+
+
+def points(
+    rows: Iterable[Mapping[str, Any]],
+    split: str,
+    metric: str,
+    *,
+    axis: str = "step",
+    scale: float = 1.0,
+) -> list[tuple[float, float]]:
+    """A metric of a split's rows that have it, each beside its `axis` times `scale`."""
+    return [
+        (row[axis] * scale, row[metric])
+        for row in rows
+        if row["split"] == split and row.get(metric) is not None
+    ]
 
 
 def draw_curves(
@@ -47,15 +63,11 @@ def draw_curves(
             continue
         metric, panel_title = panel
         for split, label, colour in styles:
-            points = [
-                (row["step"], row[metric])
-                for row in rows
-                if row["split"] == split and row.get(metric) is not None
-            ]
-            if points:
+            found = points(rows, split, metric)
+            if found:
                 # A few points are no curve: they must be seen one by one.
-                marker = "o" if split == "eval" or len(points) < 5 else ""
-                steps, values = zip(*points, strict=True)
+                marker = "o" if split == "eval" or len(found) < 5 else ""
+                steps, values = zip(*found, strict=True)
                 axes.plot(steps, values, color=colour, label=label, marker=marker, markersize=4)
         axes.set_title(panel_title, fontsize=10)
         axes.set_xlabel("step")

@@ -246,9 +246,10 @@ def vocabulary_mismatch(run: RunRecord) -> Finding | None:
         )
     if not problems:
         return None
+    seen = "; ".join(problems)
     return Finding(
         "vocabulary mismatch",
-        problems[0][0].upper() + "; ".join(problems)[1:] + ".",
+        f"{seen[0].upper()}{seen[1:]}.",
         "The vocabulary was learned from text of another language, script or field, or is of "
         "another size than this text needs.",
         "Prepare the corpus with --train-tokenizer, and a --vocab-size that fits it.",

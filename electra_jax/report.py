@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from electra_jax.corrupted_samples import Sample, corrupted_samples
+from electra_jax.curves import points
 from electra_jax.doctor import diagnose
 from electra_jax.errors import UserError
 from electra_jax.reference_curves import read_curves, tokens_at, write_curves
@@ -152,12 +153,6 @@ def _picture(lines, against, axis: str, unit: str) -> str:
     height = 2.7 * -(-len(panels) // 2)
     figure = Figure(figsize=(10, height), layout="constrained")
     places = figure.subplots(-(-len(panels) // 2), 2, squeeze=False).flat
-
-    def points(rows, split, metric):
-        found = [(r[axis] * scale, r[metric]) for r in rows
-                 if r["split"] == split and r.get(metric) is not None]  # fmt: skip
-        return np.array(found).T if found else None
-
     for axes, metric in zip(places, [*panels, None], strict=False):
         if metric is None:
             axes.set_axis_off()
@@ -166,10 +161,17 @@ def _picture(lines, against, axis: str, unit: str) -> str:
         everything += [(rows, f"C{i}", name) for i, (name, rows) in enumerate(lines.items())]
         for rows, colour, name in everything:
             for split, style in (("train", "-"), ("eval", "o")):
-                found = points(rows, split, metric)
-                if found is not None:
+                found = points(rows, split, metric, axis=axis, scale=scale)
+                if found:
                     label = name if split == "train" else None
-                    axes.plot(*found, style, color=colour, label=label, markersize=3, linewidth=1.2)
+                    axes.plot(
+                        *zip(*found, strict=True),
+                        style,
+                        color=colour,
+                        label=label,
+                        markersize=3,
+                        linewidth=1.2,
+                    )
         axes.set_title(_PANELS[metric], fontsize=10)
         axes.set_xlabel(unit, fontsize=9)
         axes.grid(alpha=0.3)

@@ -112,9 +112,7 @@ def check_values(config: ml_collections.ConfigDict) -> None:
             raise UserError(
                 f"data.phases[{number}]={phase!r} must be (first_step, seq_len, batch_size)"
             )
-    dry = config.copy_and_resolve_references()
-    dry.model.attention = "auto"  # what a GPU can do is asked of the GPU's config
-    model = model_config(dry, "cpu", vocab_size=1)
+    model = model_anywhere(config, vocab_size=1)
     lengths = {"data.seq_len": config.data.seq_len} | {
         f"data.phases[{number}]: seq_len": phase[1]
         for number, phase in enumerate(config.data.phases)
@@ -196,6 +194,13 @@ def model_config(
     if platform == "gpu" and model.why_not_cudnn() is None:
         model = dataclasses.replace(model, attention="cudnn")
     return model
+
+
+def model_anywhere(config: ml_collections.ConfigDict, *, vocab_size: int) -> ElectraConfig:
+    """As `model_config` on a CPU, whatever attention is wanted (a GPU is asked on a GPU)."""
+    anywhere = config.copy_and_resolve_references()
+    anywhere.model.attention = "auto"
+    return model_config(anywhere, "cpu", vocab_size=vocab_size)
 
 
 def describe_attention(model: ElectraConfig, platform: str) -> str:

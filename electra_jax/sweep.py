@@ -262,9 +262,7 @@ def _model(plan: ml_collections.ConfigDict) -> ElectraConfig:
     size = plan.data.default_vocab_size
     if plan.model.vocab_size is None and plan.data.path is not None:
         size = Corpus.open(plan.data.path).vocab_size
-    anywhere = plan.copy_and_resolve_references()
-    anywhere.model.attention = "auto"  # what costs as much on any platform
-    return run_config.model_config(anywhere, "cpu", vocab_size=size)
+    return run_config.model_anywhere(plan, vocab_size=size)
 
 
 def flops_of_step(plan: ml_collections.ConfigDict) -> float:

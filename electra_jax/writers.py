@@ -58,6 +58,10 @@ class JsonlWriter(MetricWriter):
         self._file.close()
 
 
+# Metrics that follow the clock; all others are the same whenever a run is made again.
+TIMES = ("steps_per_second", "tokens_per_second", "input_share", "eta_seconds")
+
+
 def write_aside(path: Path, text: str) -> None:
     """Writes a whole file or nothing: aside, then renamed."""
     aside = path.with_name(path.name + ".tmp")

@@ -3,7 +3,8 @@
 #
 #   launch/node.sh CORPUS WORKDIR [--config.FIELD=VALUE ...]
 #
-# Prints "small: 14,196,219 parameters, ..., 8 x ..., jit, ...", then a line a hundred steps. The same command goes on after any end.
+# Prints "small: 14,196,219 parameters, ..., 8 x ..., jit, ...", then a line a
+# hundred steps. The same command goes on after any end.
 set -euo pipefail
 corpus=$1 workdir=$2
 shift 2

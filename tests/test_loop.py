@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 from electra_jax.loop import Cadence, StepLog, fit
-
-TIMES = ("steps_per_second", "tokens_per_second", "input_share", "eta_seconds")
+from electra_jax.writers import TIMES
 
 
 class State:

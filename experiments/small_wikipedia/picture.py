@@ -10,6 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
+from electra_jax.curves import points  # noqa: E402
 from electra_jax.reference_curves import read_curves  # noqa: E402
 
 BEGINNING = "small_wikipedia-"
@@ -30,14 +31,10 @@ def main(path: str) -> None:
     figure = Figure(figsize=(12, 4), layout="constrained")
     for axes, (metric, title) in zip(figure.subplots(1, 3), PANELS.items(), strict=True):
         for curve, (name, _, seed) in names.items():
-            points = [
-                (point["tokens"] / 1e6, point[metric])
-                for point in curves[curve]
-                if point["split"] == "eval" and point.get(metric) is not None
-            ]
-            if points:
+            found = points(curves[curve], "eval", metric, axis="tokens", scale=1e-6)
+            if found:
                 style = {"color": f"C{rows.index(name)}", "linestyle": "--" if seed else "-"}
-                axes.plot(*zip(*points, strict=True), label=f"{name}, seed {seed or 0}", **style)
+                axes.plot(*zip(*found, strict=True), label=f"{name}, seed {seed or 0}", **style)
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("million tokens")
         axes.grid(alpha=0.3)

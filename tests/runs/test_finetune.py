@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from small_run import ROOT, environment, free_port, run
-from test_resume import TIMES
 
 from electra_jax.config import ElectraConfig
 from electra_jax.data.tokenization import SPECIAL_TOKENS
 from electra_jax.hugging_face import to_hugging_face
 from electra_jax.modeling import Electra
 from electra_jax.pretrained import load_pretrained
+from electra_jax.writers import TIMES
 
 GOOD, BAD = "great fine lovely happy warm".split(), "awful poor ugly sad cold".split()
 PLAIN = "the film was a very long day in town and we saw it with them".split()

@@ -13,9 +13,7 @@ import pytest
 from small_run import NUM_STEPS, command, environment, run
 
 from electra_jax.checkpoint import load_params
-from electra_jax.writers import read_rows
-
-TIMES = ("steps_per_second", "tokens_per_second", "input_share", "eta_seconds")
+from electra_jax.writers import TIMES, read_rows
 
 
 def rows_without_times(workdir):
